@@ -1,0 +1,39 @@
+# `make demo` and `make test` start from a machine that has python3 (3.11 to 3.13), make and git.
+PYTHON := .venv/bin/python
+WORKERS ?= 2
+SHARED ?= ../shared
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lfw clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: ## create .venv from poetry.lock (does nothing when it is up to date)
+	@bash tools/bootstrap.sh
+
+demo: setup ## synthetic faces, a short training, an evaluation: runs/demo/report.html
+	$(PYTHON) -m pipeline.demo
+
+test: setup ## all tests, in WORKERS=2 processes of one thread each
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+
+check: setup ## format, lint, types, tests
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	$(PYTHON) -m mypy
+	@$(MAKE) --no-print-directory test
+
+format: setup ## rewrite the code in the house format
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+lfw: setup ## LFW View 2 at 16 pixels, both protocols; DSR=<checkpoint> EDGEFACE=<weights> SHARED=<folder>
+	for protocol in lr-lr lr-hr; do \
+	  $(PYTHON) -m pipeline.evaluate_pairs --images $(SHARED)/data/lfw/lfw_112.zip --pairs $(SHARED)/data/lfw/pairs.txt \
+	    --vlr-size 16 --protocol $$protocol --dsr $(DSR) --edgeface $(EDGEFACE) --json runs/lfw16_$$protocol.json || exit 1; \
+	done
+
+clean: ## remove caches; keeps .venv, data, weights and runs
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find technical tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

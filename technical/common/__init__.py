@@ -1,0 +1,1 @@
+"""Plumbing shared by every package: errors, command lines, files, images, run logs. Knows nothing about faces."""

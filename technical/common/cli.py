@@ -1,0 +1,27 @@
+"""From a frozen dataclass to a command line: the fields are the flags, their one-line docstrings are the help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+from common.errors import UserError
+
+ConfigT = TypeVar("ConfigT")
+
+
+def run(main: Callable[[ConfigT], object], config_type: type[ConfigT], argv: Sequence[str] | None = None) -> None:
+    """Parse `argv` (default: the process's) into `config_type`, call `main`, and turn a UserError into exit status 2."""
+    description = sys.modules[main.__module__].__doc__
+    config = tyro.cli(config_type, args=argv, description=description)
+    try:
+        main(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: what was already written stays.", file=sys.stderr)
+        raise SystemExit(130) from None
