@@ -14,7 +14,10 @@ ConfigT = TypeVar("ConfigT")
 
 
 def run(main: Callable[[ConfigT], object], config_type: type[ConfigT], argv: Sequence[str] | None = None) -> None:
-    """Parse `argv` (default: the process's) into `config_type`, call `main`, and turn a UserError into exit status 2."""
+    """Parse `argv` (default: the process's) into `config_type` and call `main` with it.
+
+    A UserError is printed as `error: …` and becomes exit status 2, an interrupt becomes 130; neither shows a traceback.
+    """
     description = sys.modules[main.__module__].__doc__
     config = tyro.cli(config_type, args=argv, description=description)
     try:

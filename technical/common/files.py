@@ -34,6 +34,7 @@ def write_with(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
     write_with(target, lambda path: path.write_text(text, encoding="utf-8"))
 
 

@@ -1,45 +1,57 @@
 """Reading face images, from a folder or a zip, with errors that name the file.
 
-An image in code is RGB; here it is uint8 `(H, W, 3)`, which the packages above turn into float `(B, 3, H, W)` in [0, 1].
+An image in code is RGB; here it is uint8 `(H, W, 3)`, which the packages above turn into float `(B, 3, H, W)` in
+[0, 1].
 """
 
 from __future__ import annotations
 
 import io
 import os
+import struct
 import threading
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.errors import UserError
 from common.files import replacing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+# Only these decoders are tried: Pillow has others (EPS, for one, starts another program) that no face set needs.
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 MAX_PIXELS = 64_000_000  # an 8000 x 8000 image; more is a mistake or a decompression bomb
+MAX_FILE_BYTES = 256 * 1024 * 1024
 
 RgbImage = NDArray[np.uint8]
 
+# What zipfile and Pillow's decoders raise for damaged bytes.
+_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, OverflowError)
+_DAMAGE_IN_STREAM = (zlib.error, struct.error, zipfile.BadZipFile)
+
 
 def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None) -> RgbImage:
-    """Decode an image file's bytes to RGB uint8 `(H, W, 3)`.
+    """Decode an image file's bytes to RGB uint8 `(H, W, 3)`, turned upright as its EXIF orientation says.
 
-    `size` is the `(height, width)` the caller needs. Raises UserError for an empty, truncated, oversized or non-image
-    file, and for one whose size differs.
+    Grey, palette and CMYK become RGB, 16 bits become 8, alpha is dropped. `size` is the `(height, width)` the caller
+    needs, after turning. Raises UserError for an empty, truncated, oversized or non-image file, and for another size.
     """
     if not data:
         raise UserError(f"{name} is empty (0 bytes): expected an image. Restore or remove it.")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{name} is {image.width}x{image.height}: more than {MAX_PIXELS:,} pixels are not read.")
-            pixels = np.asarray(image.convert("RGB"))
+                raise Image.DecompressionBombError(f"{image.width}x{image.height}")
+            pixels = _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{name} has more than {MAX_PIXELS:,} pixels ({error}). Reduce or remove it.") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{name} is not an image that Pillow can read. Replace it with a PNG or JPEG.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name} is not a PNG, JPEG, BMP or WebP image. Replace it with one.") from error
+    except (*_DAMAGE, *_DAMAGE_IN_STREAM) as error:
         raise UserError(f"{name} is truncated or damaged ({error}). Restore or remove it.") from error
     if size is not None and pixels.shape[:2] != size:
         found, wanted = f"{pixels.shape[1]}x{pixels.shape[0]}", f"{size[1]}x{size[0]}"
@@ -49,6 +61,13 @@ def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None) ->
     return pixels
 
 
+def _to_rgb(image: Image.Image) -> RgbImage:
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it at 255
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.stack([grey] * 3, axis=-1)
+    return np.array(image.convert("RGB"))  # a copy: Pillow's own buffer is read-only
+
+
 def write_png(path: Path, image: RgbImage) -> None:
     """Write RGB uint8 `(H, W, 3)` as PNG, atomically."""
     with replacing(path) as temporary:
@@ -56,7 +75,7 @@ def write_png(path: Path, image: RgbImage) -> None:
 
 
 class ImageStore:
-    """The image files under a folder or inside a zip, by their path relative to it (with `/`).
+    """The image files under a folder or inside a zip, by their path relative to it (with `/`), hidden ones left out.
 
     Safe to use from several threads and after a fork; a path inside the zip is only ever read, never extracted.
     Raises UserError for a root that is missing, holds no image, or is a damaged zip.
@@ -67,7 +86,8 @@ class ImageStore:
         self._local = threading.local()
         if self.root.is_dir():
             self._is_zip = False
-            found = (p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if _is_image_name(p.name))
+            inside = ((path, path.relative_to(self.root).as_posix()) for path in self.root.rglob("*"))
+            found = (name for path, name in inside if _is_image_name(name) and path.is_file())
         elif self.root.is_file():
             self._is_zip = True
             found = (name for name in self._archive().namelist() if _is_image_name(name))
@@ -85,19 +105,37 @@ class ImageStore:
         return decode_image(self.read_bytes(name), f"{self.root}/{name}", size)
 
     def read_bytes(self, name: str) -> bytes:
+        """The file's bytes as they are. Raises UserError for one that is missing, too large or unreadable."""
         try:
-            return self._archive().read(name) if self._is_zip else (self.root / name).read_bytes()
-        except (KeyError, FileNotFoundError) as error:
-            raise UserError(f"{self.root}/{name} is missing.") from error
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+            if self._is_zip:
+                return self._read_member(name)
+            path = self.root / name
+            self._check_length(name, path.stat().st_size)
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise UserError(f"{self.root}/{name} is missing. Restore it, or make the list of files again.") from error
+        except (*_DAMAGE, *_DAMAGE_IN_STREAM) as error:
             raise UserError(f"{self.root}/{name} cannot be read ({error}). Restore the file.") from error
+
+    def _read_member(self, name: str) -> bytes:
+        archive = self._archive()
+        try:
+            member = archive.getinfo(name)
+        except KeyError as error:
+            raise FileNotFoundError(name) from error
+        self._check_length(name, member.file_size)
+        return archive.read(member)
+
+    def _check_length(self, name: str, length: int) -> None:
+        if length > MAX_FILE_BYTES:
+            raise UserError(f"{self.root}/{name} has {length:,} bytes, expected an image below {MAX_FILE_BYTES:,}.")
 
     def _archive(self) -> zipfile.ZipFile:
         # A zip handle holds a file position: every thread and every forked worker needs its own.
         if getattr(self._local, "pid", None) != os.getpid():
             try:
                 self._local.archive = zipfile.ZipFile(self.root)
-            except (zipfile.BadZipFile, OSError) as error:
+            except (*_DAMAGE, *_DAMAGE_IN_STREAM) as error:
                 raise UserError(f"{self.root} is not a readable zip ({error}): expected a folder or a zip.") from error
             self._local.pid = os.getpid()
         return self._local.archive
