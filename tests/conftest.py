@@ -1,0 +1,121 @@
+"""What every test gets: one thread, fixed seeds, no network; and the real data in `../shared` if it is there.
+
+`DSR_FAIL_ON_SKIP=1` (CI) turns a skip into a failure, unless its reason is one of `EXCUSED_SKIPS` and true.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before torch or numpy is imported: the tests run in several processes, and they would fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import ipaddress
+import random
+import socket
+import sys
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("DSR_SHARED", REPOSITORY.parent / "shared"))
+
+
+def _cuda_absent() -> bool:
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+SHARED_ABSENT = "../shared is absent: nothing was tested on real faces and weights"
+CUDA_ABSENT = "CUDA is absent: nothing was tested on a GPU"
+# A skip with one of these reasons hides nothing, as long as the reason is true.
+EXCUSED_SKIPS: dict[str, Callable[[], bool]] = {
+    SHARED_ABSENT: lambda: not SHARED.is_dir(),
+    CUDA_ABSENT: _cuda_absent,
+}
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real faces and weights (`../shared`, or `$DSR_SHARED`); skips the test where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(SHARED_ABSENT)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def cuda() -> str:
+    """The device name `cuda`; skips the test where there is none."""
+    if _cuda_absent():
+        pytest.skip(CUDA_ABSENT)
+    return "cuda"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch = sys.modules.get("torch")  # not imported here: many tests need none
+    if torch is not None:
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only this machine may be reached: a test that needs the network would pass here and fail elsewhere."""
+    connect = socket.socket.connect
+
+    def connect_locally(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+            raise OSError(f"tests may not use the network: connection to {address[0]} refused by tests/conftest.py")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect_locally)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses the `shared` fixture, so that `-m shared` and `-m "not shared"` select them."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_hidden_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_hidden_skip(report)
+    return report
+
+
+def _refuse_hidden_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if os.environ.get("DSR_FAIL_ON_SKIP") != "1" or not report.skipped or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    reason = reason.removeprefix("Skipped: ")
+    excused = EXCUSED_SKIPS.get(reason)
+    if excused is None or not excused():
+        report.outcome = "failed"
+        report.longrepr = f"skipped where a skip is a failure (DSR_FAIL_ON_SKIP=1): {reason}"
