@@ -1,5 +1,6 @@
 # `make demo` and `make test` start from a machine that has python3 (3.11 to 3.13), make and git.
-PYTHON := .venv/bin/python
+# Not PYTHON: that is the user's, and names the interpreter that `make setup` starts from.
+RUN := .venv/bin/python
 WORKERS ?= 2
 SHARED ?= ../shared
 
@@ -13,15 +14,15 @@ setup: ## create .venv from poetry.lock (does nothing when it is up to date)
 	@bash tools/bootstrap.sh
 
 demo: setup ## synthetic faces, a short training, an evaluation: runs/demo/report.html
-	$(PYTHON) -m pipeline.demo
+	$(RUN) -m pipeline.demo
 
 test: setup ## all tests, in WORKERS=2 processes of one thread each
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 check: setup ## format, lint, types, tests
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
-	$(PYTHON) -m mypy
+	$(RUN) -m mypy
 	@$(MAKE) --no-print-directory test
 
 format: setup ## rewrite the code in the house format
@@ -30,7 +31,7 @@ format: setup ## rewrite the code in the house format
 
 lfw: setup ## LFW View 2 at 16 pixels, both protocols; DSR=<checkpoint> EDGEFACE=<weights> SHARED=<folder>
 	for protocol in lr-lr lr-hr; do \
-	  $(PYTHON) -m pipeline.evaluate_pairs --images $(SHARED)/data/lfw/lfw_112.zip --pairs $(SHARED)/data/lfw/pairs.txt \
+	  $(RUN) -m pipeline.evaluate_pairs --images $(SHARED)/data/lfw/lfw_112.zip --pairs $(SHARED)/data/lfw/pairs.txt \
 	    --vlr-size 16 --protocol $$protocol --dsr $(DSR) --edgeface $(EDGEFACE) --json runs/lfw16_$$protocol.json || exit 1; \
 	done
 

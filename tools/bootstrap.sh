@@ -22,14 +22,18 @@ fi
 
 # --- What the machine must have --------------------------------------------------------------------------------------
 python=
-for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+candidates=(python3 python3.13 python3.12 python3.11)
+if [ -n "${PYTHON:-}" ]; then
+  candidates=("$PYTHON")
+fi
+for candidate in "${candidates[@]}"; do
   if supported "$candidate"; then
     python=$candidate
     break
   fi
 done
 if [ -z "$python" ]; then
-  found=$(python3 --version 2>&1) || found="no python3"
+  found=$("${candidates[0]}" --version 2>/dev/null) || found="no ${candidates[0]}"
   fail "Python 3.11, 3.12 or 3.13 is needed, found: $found. Install one, or name it: PYTHON=/path/to/python make setup"
 fi
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
