@@ -1,0 +1,164 @@
+"""From image files to embeddings: each image is read once, and embedded once by every recogniser for every method.
+
+Methods: `hr`, the image itself; `bicubic` and `dsr`, a low-resolution image enlarged to 112 x 112. What is embedded is
+always rounded to 8 bit, as an image in a file is, so that no method gains from precision that another cannot have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.images import RgbImage
+from dsr.degradation import MAX_SIZE, MIN_SIZE, bicubic_enlarge, canonical_reduce, round_to_8bit
+from dsr.quality import psnr, ssim
+from facial_rec.faceset import HR_SIZE
+
+Network = Callable[[Tensor], Tensor]
+Reduction = Literal["canonical", "inter_area"]
+Floats = NDArray[np.float64]
+
+DEFAULT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The networks that images go through."""
+
+    embedders: Mapping[str, Network]
+    """By name: RGB `(B, 3, 112, 112)` in [0, 1] -> embeddings `(B, D)` of any D, compared with cosine."""
+    dsr: Network | None = None
+    """`(B, 3, n, n)` in [0, 1] -> `(B, 3, 112, 112)`; None leaves the method `dsr` out."""
+    device: torch.device | str = "cpu"
+    batch_size: int = DEFAULT_BATCH
+
+    def __post_init__(self) -> None:
+        if not self.embedders:
+            raise UserError("No recogniser was given: --edgeface names at least one.")
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size {self.batch_size}: expected at least 1.")
+
+    @property
+    def low_methods(self) -> tuple[str, ...]:
+        """The ways a low-resolution image is enlarged, the baseline first."""
+        return ("bicubic",) if self.dsr is None else ("bicubic", "dsr")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All methods, in the order tables show them."""
+        return ("hr", *self.low_methods)
+
+    def enlarge(self, method: str, low: Tensor) -> Tensor:
+        """`(B, 3, n, n)` -> `(B, 3, 112, 112)` with `bicubic` or `dsr`, rounded to 8 bit."""
+        if method == "dsr" and self.dsr is not None:
+            return round_to_8bit(self.dsr(low))
+        return bicubic_enlarge(low, HR_SIZE)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images on their way to the recognisers; at least one of the two is there."""
+
+    hr: Tensor | None
+    """`(B, 3, 112, 112)` in [0, 1]."""
+    low: Tensor | None
+    """`(B, 3, n, n)` in [0, 1], the same faces."""
+
+
+@dataclass
+class Embedded:
+    """Embeddings and image quality, rows in the order the batches came."""
+
+    vectors: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    """`(N, D)` by (recogniser, method)."""
+    psnr: dict[str, Floats] = field(default_factory=dict)
+    """`(N,)` dB against the HR image, by method; empty unless both resolutions were given."""
+    ssim: dict[str, Floats] = field(default_factory=dict)
+    """`(N,)`, likewise."""
+
+
+@torch.no_grad()
+def embed(chain: Chain, batches: Iterable[Batch], total: int, description: str) -> Embedded:
+    """Embed `total` images, showing progress with rate and time left."""
+    vectors: dict[tuple[str, str], list[Floats]] = {}
+    quality: dict[tuple[str, str], list[Floats]] = {}
+    with tqdm(total=total, desc=description, unit="image") as progress:
+        for batch in batches:
+            images = _by_method(chain, batch)
+            for method, shown in images.items():
+                for name, embedder in chain.embedders.items():
+                    vectors.setdefault((name, method), []).append(_numpy(embedder(shown)))
+                if batch.hr is not None and method != "hr":
+                    quality.setdefault(("psnr", method), []).append(_numpy(psnr(shown, batch.hr)))
+                    quality.setdefault(("ssim", method), []).append(_numpy(ssim(shown, batch.hr)))
+            progress.update(len(next(iter(images.values()))))
+    joined = {key: np.concatenate(parts) for key, parts in quality.items()}
+    return Embedded(
+        vectors={key: np.concatenate(parts) for key, parts in vectors.items()},
+        psnr={method: values for (figure, method), values in joined.items() if figure == "psnr"},
+        ssim={method: values for (figure, method), values in joined.items() if figure == "ssim"},
+    )
+
+
+def _by_method(chain: Chain, batch: Batch) -> dict[str, Tensor]:
+    images = {} if batch.hr is None else {"hr": batch.hr}
+    if batch.low is not None:
+        images |= {method: chain.enlarge(method, batch.low) for method in chain.low_methods}
+    return images
+
+
+def _numpy(values: Tensor) -> Floats:
+    return values.detach().cpu().double().numpy()
+
+
+def hr_batches(
+    chain: Chain,
+    read: Callable[[str], RgbImage],
+    names: Sequence[str],
+    reduce: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[Batch]:
+    """Batches of the 112 x 112 images `names`; with `reduce` their low-resolution versions beside them."""
+    for start in range(0, len(names), chain.batch_size):
+        hr = to_tensor([read(name) for name in names[start : start + chain.batch_size]]).to(chain.device)
+        yield Batch(hr, None if reduce is None else reduce(hr))
+
+
+def low_batches(chain: Chain, images: Sequence[RgbImage]) -> Iterator[Batch]:
+    """Batches of low-resolution images of one size."""
+    for start in range(0, len(images), chain.batch_size):
+        yield Batch(None, to_tensor(images[start : start + chain.batch_size]).to(chain.device))
+
+
+def to_tensor(images: Sequence[RgbImage]) -> Tensor:
+    """RGB uint8 images `(H, W, 3)` of one size as float `(B, 3, H, W)` in [0, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float().div(255.0)
+
+
+def make_reducer(size: int, reduction: Reduction = "canonical") -> Callable[[Tensor], Tensor]:
+    """The function that reduces `(B, 3, 112, 112)` to `(B, 3, size, size)`. UserError for a size out of range."""
+    check_size(size, "--vlr-size")
+    if reduction == "inter_area":
+        return lambda images: _inter_area(images, size)
+    return lambda images: canonical_reduce(images, size)
+
+
+def check_size(size: int, what: str) -> None:
+    """Raise UserError, naming `what`, for a low resolution that the DSR does not take."""
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise UserError(f"{what} is {size} pixels: expected {MIN_SIZE} to {MAX_SIZE}.")
+
+
+def _inter_area(images: Tensor, size: int) -> Tensor:
+    """OpenCV's INTER_AREA on 8-bit images, as in published cross-resolution figures."""
+    pixels = round_to_8bit(images).mul(255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    reduced = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in pixels]
+    return to_tensor(reduced).to(images.device)

@@ -1,0 +1,63 @@
+"""Loading the networks of the chain, with names and checksums for the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from common.device import select_device
+from common.errors import UserError
+from dsr.checkpoint import load_dsr
+from facial_rec.embedder import load_embedder
+from pipeline.embedding import DEFAULT_BATCH, Chain, Network
+
+DEFAULT_EDGEFACE = "edgeface_xxs.pt"
+DEFAULT_DSR = "dsr.pt"
+
+Checksums = dict[str, str]
+
+
+def load_chain(
+    edgeface: Sequence[str],
+    dsr: str | None,
+    device: str = "cpu",
+    batch_size: int = DEFAULT_BATCH,
+    threads: int = 0,
+) -> tuple[Chain, Checksums]:
+    """Recognisers and, unless None, a DSR, from files or names in `checkpoints/`; and the SHA-256 of every file.
+
+    A recogniser is called by its file's stem, a checksum by its file name; by the whole path where two files agree.
+    Raises UserError for what cannot be loaded, a file given twice, and a number of threads below 0.
+    """
+    chosen = select_device(device)
+    set_threads(threads)
+    embedders = [load_embedder(file, chosen) for file in edgeface]
+    paths = [embedder.source.path for embedder in embedders]
+    checksums = dict(zip(distinct_names(paths, suffix=True), [e.source.sha256 for e in embedders], strict=True))
+    named: dict[str, Network] = dict(zip(distinct_names(paths, suffix=False), embedders, strict=True))
+    network: Network | None = None
+    if dsr is not None:
+        network, info = load_dsr(dsr, chosen)
+        checksums[info.path.name if info.path.name not in checksums else str(info.path)] = info.sha256
+    return Chain(named, network, chosen, batch_size), checksums
+
+
+def set_threads(threads: int) -> None:
+    """Let torch use this many CPU threads; 0 leaves it as it is."""
+    if threads < 0:
+        raise UserError(f"--threads {threads}: expected 0 or more.")
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def distinct_names(files: Sequence[Path], suffix: bool) -> list[str]:
+    """A distinct name for each file: its own, with or without suffix; the whole path where two agree.
+
+    Raises UserError when a file is given twice.
+    """
+    if twice := sorted({str(file) for file in files if files.count(file) > 1}):
+        raise UserError(f"{', '.join(twice)} was given twice: name each weights file once.")
+    short = [file.name if suffix else file.stem for file in files]
+    return [name if short.count(name) == 1 else str(file) for name, file in zip(short, files, strict=True)]
