@@ -42,17 +42,18 @@ command -v git >/dev/null || fail "git is missing, and the tests ask it for the 
 
 # --- Poetry, in its own environment ----------------------------------------------------------------------------------
 poetry=.poetry/bin/poetry
+pip() { .poetry/bin/python -m pip --disable-pip-version-check "$@"; }
 if ! [ -f .poetry/.complete ] || ! "$poetry" --version >/dev/null 2>&1; then
   say "installing Poetry into .poetry/ with $("$python" --version)"
   "$python" -m venv --clear .poetry
-  .poetry/bin/python -m pip install --quiet --disable-pip-version-check \
-    'poetry>=2.1,<3' 'poetry-plugin-pypi-mirror>=0.6,<0.7' || fail "pip could not install Poetry: see its message above."
+  pip install --quiet 'poetry>=2.1,<3' 'poetry-plugin-pypi-mirror>=0.6,<0.7' ||
+    fail "pip could not install Poetry: see its message above."
   touch .poetry/.complete
 fi
 
 # Poetry asks for packages through an interface that some networks and mirrors do not serve; the simple index, which pip
 # uses, is served everywhere. So it is given pip's own index, and pip's certificates.
-pip_setting() { "$python" -m pip config get "global.$1" 2>/dev/null || "$python" -m pip config get "install.$1" 2>/dev/null || true; }
+pip_setting() { pip config get "global.$1" 2>/dev/null || pip config get "install.$1" 2>/dev/null || true; }
 index=${POETRY_PYPI_MIRROR_URL:-${PIP_INDEX_URL:-$(pip_setting index-url)}}
 if [ -z "$index" ]; then
   index=$(.poetry/bin/python -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)')
