@@ -1,0 +1,171 @@
+"""Write processed splits: `<out>/<split>_processed/{hr_images,vlr_images}/<subject>_<n>.png` and a `meta.json`.
+
+All splits of one run are built in hidden folders beside their targets and renamed when every one is complete, so that
+a bad image, an interrupt or a kill leaves neither a half split nor a damaged old one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.files import write_json
+from facial_rec.faceset import HR_FOLDER, HR_SIZE, VLR_FOLDER
+
+SPLITS = ("train", "val", "test")
+REDUCTION = "torch antialiased bicubic, clamped to [0, 1], rounded to 8 bit (dsr.degradation.canonical_reduce)"
+_REDUCED_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One face on its way to disk: `pixels` is RGB uint8 `(112, 112, 3)`, `number` counts from 1 within the subject."""
+
+    split: str
+    subject: str
+    number: int
+    pixels: NDArray[np.uint8]
+
+
+def split_folder(out: Path, split: str) -> Path:
+    """Where a split lies under `out`."""
+    return out / f"{split}_processed"
+
+
+def refuse_existing(out: Path, splits: Sequence[str], overwrite: bool) -> None:
+    """UserError when a split's folder already holds something and may not be replaced."""
+    folders = [split_folder(out, split) for split in splits]
+    for folder in folders:
+        _restore(folder)
+    for folder in folders:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file, expected a folder. Move it away or give another --out.")
+        if not overwrite and folder.is_dir() and any(folder.iterdir()):
+            raise UserError(f"{folder} is not empty. Give --overwrite to replace it, or another --out.")
+
+
+def write_splits(
+    out: Path,
+    samples: Iterable[Sample],
+    counts: Mapping[str, int],
+    vlr_size: int,
+    meta: Mapping[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Write `samples` into the splits named in `counts` (images expected in each, for the progress bar).
+
+    `meta` goes into every split's `meta.json`, with the split's own counts. Raises UserError as `refuse_existing`, and
+    passes on whatever reading a sample raises; then nothing has changed on disk.
+    """
+    refuse_existing(out, list(counts), overwrite)
+    with ExitStack() as stack:
+        writers = {
+            split: _SplitWriter(stack.enter_context(_replacing_folder(split_folder(out, split))), vlr_size)
+            for split in counts
+        }
+        for sample in tqdm(samples, total=sum(counts.values()), desc="faces", unit="face"):
+            writers[sample.split].add(sample)
+        for split, writer in writers.items():
+            writer.finish({**meta, "split": split})
+    for split, writer in writers.items():
+        print(f"{split_folder(out, split)}: images {writer.images}, people {len(writer.subjects)}")
+
+
+class _SplitWriter:
+    def __init__(self, folder: Path, vlr_size: int) -> None:
+        self.folder, self.vlr_size = folder, vlr_size
+        self.images = 0
+        self.subjects: set[str] = set()
+        self._waiting: list[tuple[str, NDArray[np.uint8]]] = []
+        for name in (HR_FOLDER, VLR_FOLDER):
+            (folder / name).mkdir()
+
+    def add(self, sample: Sample) -> None:
+        name = f"{sample.subject}_{sample.number:04d}.png"
+        Image.fromarray(sample.pixels).save(self.folder / HR_FOLDER / name)
+        self._waiting.append((name, sample.pixels))
+        self.images += 1
+        self.subjects.add(sample.subject)
+        if len(self._waiting) == _REDUCED_AT_ONCE:
+            self._reduce()
+
+    def finish(self, meta: Mapping[str, Any]) -> None:
+        self._reduce()
+        own = {"images": self.images, "identities": len(self.subjects), "hr_size": HR_SIZE, "vlr_size": self.vlr_size}
+        write_json(self.folder / "meta.json", {**meta, **own, "reduction": REDUCTION})
+
+    def _reduce(self) -> None:
+        if not self._waiting:
+            return
+        # Here and not above: the processes that draw faces import this file too, and need no torch.
+        import torch
+
+        from dsr.degradation import canonical_reduce
+
+        stacked = np.stack([pixels for _, pixels in self._waiting]).transpose(0, 3, 1, 2)
+        reduced = canonical_reduce(torch.from_numpy(stacked.copy()).float().div(255.0), self.vlr_size)
+        images = reduced.clamp(0, 1).mul(255.0).round().byte().permute(0, 2, 3, 1).numpy()
+        for (name, _), image in zip(self._waiting, images, strict=True):
+            Image.fromarray(image).save(self.folder / VLR_FOLDER / name)
+        self._waiting.clear()
+
+
+@contextmanager
+def _replacing_folder(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside `target`, renamed over it when the block ends well and removed when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target)
+    staging = target.with_name(f".{target.name}.{os.getpid()}.part")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        old = _old(target)
+        if target.exists():
+            os.rename(target, old)
+        os.rename(staging, target)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _restore(target: Path) -> None:
+    """Undo a replacement that was killed between its two renames; remove what one left after them."""
+    if _old(target).is_dir():
+        if target.exists():
+            shutil.rmtree(_old(target))
+        else:
+            os.rename(_old(target), target)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what runs that were killed left of the same split; a run still alive keeps its own."""
+    for left in target.parent.glob(f".{target.name}.*.part"):
+        process = left.name.split(".")[-2]
+        if process.isdigit() and not _alive(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
