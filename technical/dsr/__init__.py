@@ -1,0 +1,1 @@
+"""DSR: face super-resolution trained with an identity loss."""

@@ -1,0 +1,1 @@
+"""EdgeFace: the recogniser, its weights, and verification maths."""

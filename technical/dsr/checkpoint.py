@@ -1,0 +1,68 @@
+"""DSR weights on disk: a plain state dict, the shape of the network, and readable metadata in one `.pt`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.errors import UserError
+from common.files import sha256_of, write_with
+from common.paths import find_weights
+from dsr.model import Dsr, DsrConfig
+from facial_rec.weights import describe_difference, read_pickle
+
+FORMAT = "dsr-1"
+
+
+@dataclass(frozen=True)
+class DsrInfo:
+    """What a loaded DSR is."""
+
+    path: Path
+    sha256: str
+    config: DsrConfig
+    metadata: dict[str, Any]
+    """How it was trained: command, data, sizes, epoch, seed, losses."""
+
+
+def save_dsr(path: Path, model: Dsr, metadata: Mapping[str, Any]) -> None:
+    """Write `model` and `metadata` (plain values only) to `path`, atomically."""
+    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    content = {"format": FORMAT, "config": asdict(model.config), "metadata": dict(metadata), "state_dict": state}
+    write_with(path, lambda temporary: torch.save(content, temporary))
+
+
+def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[Dsr, DsrInfo]:
+    """The DSR in `weights` (a path, or a name looked up in `checkpoints/`), in evaluation mode, without gradients.
+
+    Raises UserError for a file that is missing, damaged, holds code, is no DSR, or whose keys do not all match.
+    """
+    path = find_weights(weights)
+    if path is None:
+        raise UserError(f"{weights} is missing: train one with `python -m dsr.train_dsr`, or give --dsr another file.")
+    content = read_pickle(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is not a DSR checkpoint of format {FORMAT}: expected a file that train_dsr wrote.")
+    config = _config_from(content.get("config"), path)
+    model = Dsr(config)
+    state = content.get("state_dict")
+    if not isinstance(state, dict):
+        raise UserError(f"{path} has no state dict. Train or copy it again.")
+    if difference := describe_difference(model.state_dict(), state):
+        raise UserError(f"{path} does not fit its own configuration: {difference}. Every key must match.")
+    if broken := [key for key, value in state.items() if not bool(value.isfinite().all())]:
+        raise UserError(f"{path} holds NaN or infinite weights in {', '.join(broken[:4])}. Use an earlier checkpoint.")
+    model.load_state_dict(state, strict=True)
+    model.requires_grad_(False).eval().to(device)
+    return model, DsrInfo(path, sha256_of(path), config, dict(content.get("metadata") or {}))
+
+
+def _config_from(values: Any, path: Path) -> DsrConfig:
+    known = {field.name for field in fields(DsrConfig)}
+    if not isinstance(values, dict) or set(values) != known or not all(isinstance(v, int) for v in values.values()):
+        raise UserError(f"{path} has an unreadable configuration ({values}): expected integers named {sorted(known)}.")
+    return DsrConfig(**values)

@@ -1,0 +1,161 @@
+"""What the generator is trained on: pixels, identity, LPIPS, total variation; each separate, weighted and logged.
+
+Every term takes images `(B, 3, 112, 112)`, RGB in [0, 1], not clamped, and gives a scalar.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import UserError
+from facial_rec.weights import read_pickle
+
+CHARBONNIER_EPSILON = 1e-3
+
+
+def charbonnier_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean of `sqrt(d^2 + eps^2)`, a differentiable L1 (Lai et al. 2018, https://arxiv.org/abs/1710.01992, eq. 5)."""
+    return ((output - target).square() + CHARBONNIER_EPSILON**2).sqrt().mean()
+
+
+def l1_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference."""
+    return (output - target).abs().mean()
+
+
+def psnr_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Minus the mean PSNR, in units of 10 dB: mean over images of `log10(MSE + 1e-8)`.
+
+    So one unit is a factor of ten in squared error, and every image counts alike however hard it is.
+    """
+    error = (output - target).square().mean(dim=(1, 2, 3))
+    return torch.log10(error + 1e-8).mean()
+
+
+PIXEL_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "charbonnier": charbonnier_loss,
+    "l1": l1_loss,
+    "psnr": psnr_loss,
+}
+
+
+def total_variation_loss(output: Tensor) -> Tensor:
+    """Anisotropic total variation: mean absolute difference of neighbours, down plus across (Rudin et al. 1992)."""
+    down = (output[..., 1:, :] - output[..., :-1, :]).abs().mean()
+    across = (output[..., :, 1:] - output[..., :, :-1]).abs().mean()
+    return down + across
+
+
+def identity_distance(embeddings: Tensor, targets: Tensor) -> Tensor:
+    """`1 - cos` of each pair of rows: two `(B, D)` -> `(B,)`, 0 for the same direction, 2 for the opposite one."""
+    return 1.0 - F.cosine_similarity(embeddings, targets, dim=1, eps=1e-8)
+
+
+def identity_loss(embedder: nn.Module, output: Tensor, target_embeddings: Tensor) -> Tensor:
+    """Mean `1 - cos` between the frozen embedder's view of the output and of the true image.
+
+    The embedder runs with gradients on, so they reach `output`; only `target_embeddings` `(B, D)`, those of the true
+    images, are constants.
+    """
+    return identity_distance(embedder(output), target_embeddings.detach()).mean()
+
+
+@torch.no_grad()
+def embed_targets(embedder: nn.Module, images: Tensor) -> Tensor:
+    """Embeddings `(B, D)` of true images, as constants for `identity_loss`."""
+    return embedder(images)
+
+
+LPIPS_BACKBONE = {
+    "alex": ("alexnet-owt-7be5be79.pth", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"),
+    "vgg": ("vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth"),
+}
+
+
+class LpipsLoss(nn.Module):
+    """Learned perceptual distance (Zhang et al. 2018, https://arxiv.org/abs/1801.03924) by the `lpips` package.
+
+    The package carries the linear heads; the ImageNet backbone is torchvision's file, which must be at hand: with a
+    random backbone LPIPS measures nothing, so that is refused with a UserError saying where to get it.
+    """
+
+    def __init__(self, backbone_file: Path | None, net: str = "alex") -> None:
+        super().__init__()
+        name, address = LPIPS_BACKBONE[net]
+        if backbone_file is None or not backbone_file.is_file():
+            raise UserError(
+                f"LPIPS needs torchvision's {net} weights, and {backbone_file or name} is not here. Download {address}, "
+                "put it in checkpoints/, and pass --lpips-backbone; or set --lpips-weight 0."
+            )
+        import lpips  # slow to import, and only needed when the term is on
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lpips still calls torchvision with `pretrained=`
+            self.network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
+        _fill_lpips_backbone(self.network, backbone_file)
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.network(output, target, normalize=True).mean()
+
+
+def _fill_lpips_backbone(network: nn.Module, path: Path) -> None:
+    """Copy torchvision's `features.<i>.*` into lpips' slices, whose layers keep torchvision's index as their name."""
+    state = read_pickle(path)
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds a {type(state).__name__}, expected torchvision's state dict.")
+    own = network.net.state_dict()
+    wanted = {key: f"features.{key.split('.', 1)[1]}" for key in own}
+    missing = [source for source in wanted.values() if source not in state]
+    misshapen = [s for key, s in wanted.items() if s in state and state[s].shape != own[key].shape]
+    if missing or misshapen:
+        raise UserError(f"{path} is not the backbone LPIPS wants: missing {missing[:4]}, other shapes {misshapen[:4]}.")
+    network.net.load_state_dict({key: state[source] for key, source in wanted.items()}, strict=True)
+
+
+class DsrLoss(nn.Module):
+    """The weighted sum of the terms; those of weight 0 are not computed.
+
+    Calling it gives `(total, parts)`, `parts` holding the unweighted terms by name as detached scalars.
+    """
+
+    def __init__(
+        self,
+        embedder: nn.Module,
+        pixel: str = "charbonnier",
+        pixel_weight: float = 1.0,
+        identity_weight: float = 0.60,
+        lpips: LpipsLoss | None = None,
+        lpips_weight: float = 0.0,
+        tv_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if pixel not in PIXEL_LOSSES:
+            raise UserError(f"--pixel-loss {pixel} is unknown: expected one of {', '.join(PIXEL_LOSSES)}.")
+        if lpips_weight > 0 and lpips is None:
+            raise UserError("--lpips-weight is above 0 but no LPIPS backbone was loaded: pass --lpips-backbone.")
+        self.embedder, self.lpips = embedder, lpips
+        self.pixel_name, self.pixel_loss = pixel, PIXEL_LOSSES[pixel]
+        self.weights = {"pixel": pixel_weight, "identity": identity_weight, "lpips": lpips_weight, "tv": tv_weight}
+
+    def forward(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        terms: dict[str, Tensor] = {}
+        if self.weights["pixel"] > 0:
+            terms["pixel"] = self.pixel_loss(output, target)
+        if self.weights["identity"] > 0:
+            terms["identity"] = identity_loss(self.embedder, output, embed_targets(self.embedder, target))
+        if self.weights["lpips"] > 0 and self.lpips is not None:
+            terms["lpips"] = self.lpips(output, target)
+        if self.weights["tv"] > 0:
+            terms["tv"] = total_variation_loss(output)
+        if not terms:
+            raise UserError("Every loss weight is 0: nothing would be trained.")
+        total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        return total, {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,141 @@
+"""The DSR generator: any square face from 8 to 64 pixels to 112 x 112, with one set of weights.
+
+The input is first enlarged to 112 with bicubic, whatever its size, and folded into a fixed grid of 16 x 16 cells of
+7 x 7 pixels. All the work happens on that grid, so every input size costs the same and one checkpoint serves them all.
+The network predicts what bicubic misses; its last layer starts at zero, so an untrained DSR *is* bicubic.
+
+Two things suit aligned faces: a learned map is added on the grid, because an eye is always in the same cell, and
+token-mixing layers (Tolstikhin et al. 2021, https://arxiv.org/abs/2105.01601) let every cell see the whole face for
+less than the price of one convolution. `README.md` beside this file has the measurements behind the choice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.errors import UserError
+from dsr.degradation import HR_SIZE, MAX_SIZE, MIN_SIZE
+
+REFERENCE_SIZE = 32  # the size whose conditioning value is 0
+
+
+@dataclass(frozen=True)
+class DsrConfig:
+    """The shape of a DSR; saved in its checkpoint."""
+
+    channels: int = 64
+    """Width of the convolutions on the grid."""
+    blocks: int = 5
+    """Number of residual blocks of two 3 x 3 convolutions."""
+    mixers: int = 3
+    """How many of the first blocks are followed by a token-mixing layer."""
+    mixer_width: int = 128
+    """Hidden width of a token-mixing layer."""
+    cell: int = 7
+    """Side of a grid cell in pixels; must divide 112."""
+    detail_channels: int = 8
+    """Width of the full-resolution features before the last convolution."""
+
+
+PRESETS: dict[str, DsrConfig] = {
+    "default": DsrConfig(),
+    "large": DsrConfig(channels=128, blocks=10, mixers=6, detail_channels=16),
+    "tiny": DsrConfig(channels=16, blocks=1, mixers=1, mixer_width=16, detail_channels=4),
+}
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions around a leaky ReLU, added to the input; starts near the identity. `(B, C, H, W)`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+            self.conv2.bias.zero_()  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.leaky_relu(self.conv1(x), 0.1))
+
+
+class TokenMixer(nn.Module):
+    """A two-layer perceptron over the grid's cells, the same for every channel, added to the input. `(B, C, H, W)`."""
+
+    def __init__(self, channels: int, cells: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.linear1 = nn.Linear(cells, width)
+        self.linear2 = nn.Linear(width, cells)
+        with torch.no_grad():
+            self.linear2.weight.mul_(0.1)
+            self.linear2.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x.flatten(2).transpose(1, 2)).transpose(1, 2)  # (B, C, cells), each cell normalised
+        return x + self.linear2(F.gelu(self.linear1(tokens))).reshape(x.shape)
+
+
+class Dsr(nn.Module):
+    """`(B, 3, n, n)`, 8 <= n <= 64, RGB in [0, 1] -> `(B, 3, 112, 112)`.
+
+    In evaluation mode the output is clamped to [0, 1]; in training it is not, so that every pixel has a gradient.
+    Raises UserError for another shape.
+    """
+
+    def __init__(self, config: DsrConfig) -> None:
+        super().__init__()
+        if HR_SIZE % config.cell:
+            raise UserError(f"a grid cell of {config.cell} pixels does not divide {HR_SIZE}: use 4, 7, 8, 14 or 16.")
+        self.config = config
+        self.grid = HR_SIZE // config.cell
+        width, cell_pixels = config.channels, config.cell**2
+        self.stem = nn.Conv2d(3 * cell_pixels + 1, width, 3, padding=1)
+        self.position = nn.Parameter(torch.zeros(1, width, self.grid, self.grid))
+        layers: list[nn.Module] = []
+        for index in range(config.blocks):
+            layers.append(ResidualBlock(width))
+            if index < config.mixers:
+                layers.append(TokenMixer(width, self.grid**2, config.mixer_width))
+        self.body = nn.Sequential(*layers)
+        self.detail = nn.Conv2d(width, config.detail_channels * cell_pixels, 1)
+        self.last = nn.Conv2d(config.detail_channels + 3, 3, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, low: Tensor) -> Tensor:
+        self._check(low)
+        enlarged = F.interpolate(low, size=(HR_SIZE, HR_SIZE), mode="bicubic", align_corners=False)
+        folded = F.pixel_unshuffle(enlarged - 0.5, self.config.cell)  # (B, 3 * cell^2, grid, grid)
+        features = self.stem(torch.cat([folded, self._size_map(low)], dim=1)) + self.position
+        features = features + self.body(features)
+        detail = F.leaky_relu(F.pixel_shuffle(self.detail(features), self.config.cell), 0.1)
+        output = enlarged + self.last(torch.cat([detail, enlarged], dim=1))
+        return output if self.training else output.clamp(0.0, 1.0)
+
+    def _size_map(self, low: Tensor) -> Tensor:
+        """One channel that tells the network how coarse its input was: log2(n / 32)."""
+        value = math.log2(low.shape[-1] / REFERENCE_SIZE)
+        return low.new_full((low.shape[0], 1, self.grid, self.grid), value)
+
+    @staticmethod
+    def _check(low: Tensor) -> None:
+        shape = tuple(low.shape)
+        square = low.ndim == 4 and shape[1] == 3 and shape[2] == shape[3]
+        if not square or not MIN_SIZE <= shape[2] <= MAX_SIZE:
+            raise UserError(
+                f"DSR takes square RGB faces (B, 3, n, n) with n from {MIN_SIZE} to {MAX_SIZE}, found {shape}. "
+                "Crop and align the face first; a larger one needs no super-resolution."
+            )
+
+
+def preset(name: str) -> DsrConfig:
+    """A named configuration. Raises UserError for an unknown one."""
+    if name not in PRESETS:
+        raise UserError(f"DSR preset '{name}' is unknown: expected one of {', '.join(PRESETS)}.")
+    return PRESETS[name]

@@ -1,0 +1,333 @@
+"""Train the DSR generator against a frozen EdgeFace.
+
+    python -m dsr.train_dsr --device cuda --epochs 100 --edgeface edgeface_xxs.pt
+
+Reads aligned 112x112 faces from dataset/train_processed and dataset/val_processed (or --train-root, --val-root), makes
+their low-resolution versions as it goes, and leaves in --out: dsr.pt (best averaged weights), last.pt (to resume from),
+config.json, metrics.jsonl, curves.png, and a grid of samples for every epoch. Several processes:
+torchrun --nproc_per_node=2 -m dsr.train_dsr …
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from common import cli
+from common.device import select_device
+from common.errors import UserError
+from common.files import write_json
+from common.paths import default_dataset, find_dataset
+from common.progress import progress_bar
+from common.runlog import append_record, keep_records, read_records, wandb_logger
+from dsr.checkpoint import save_dsr
+from dsr.curves import save_curves, save_picture
+from dsr.data import FaceReader, SizeChoice, evenly_spaced, split_identities
+from dsr.losses import DsrLoss, LpipsLoss
+from dsr.model import Dsr, preset
+from dsr.prepare_dataset import ensure_training_data
+from dsr.training import (
+    Place,
+    Reduction,
+    RunState,
+    Validation,
+    average_of,
+    averaged_dsr,
+    epoch_batches,
+    learning_rate,
+    reduce_batch,
+    reduction_named,
+    restore_state,
+    save_state,
+    selection_loss,
+    steps_per_epoch,
+    train_step,
+)
+from facial_rec.embedder import check_gradient, load_embedder
+from facial_rec.faceset import FaceSet
+
+HELD_OUT_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a DSR."""
+
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, cuda:1."""
+    epochs: int = 100
+    """Passes over the training faces."""
+    edgeface: str = "edgeface_xxs.pt"
+    """Frozen recogniser of the identity loss: a path, or a name in checkpoints/."""
+    train_root: Path | None = None
+    """Training faces: a folder or zip; default dataset/train_processed, else a synthetic set is made."""
+    val_root: Path | None = None
+    """Validation faces of other people; default dataset/val_processed, else a tenth of the training people."""
+    vlr_size: tuple[str, ...] = ("8-64",)
+    """Low-resolution sizes to train at: one (16), several (16 24 32), ranges (8-64); one given twice counts twice."""
+    batch_size: int = 16
+    """Faces a step and process."""
+    out: Path = Path("runs/dsr")
+    """Folder of the run."""
+    resume: bool = False
+    """Go on from <out>/last.pt."""
+    seed: int = 0
+    """Seed of weights, order, mirroring, sizes and degradation."""
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    """Whether to log to Weights & Biases as well."""
+    preset: str = "default"
+    """Network: default (under 1 M parameters), large, or tiny (for trials)."""
+    pixel_loss: Literal["charbonnier", "l1", "psnr"] = "charbonnier"
+    """Which pixel loss."""
+    pixel_weight: float = 5.0
+    """Weight of the pixel loss."""
+    identity_weight: float = 0.60
+    """Weight of the identity loss, 1 - cosine between embeddings of output and true image."""
+    lpips_weight: float = 0.0
+    """Weight of LPIPS; above 0 it needs --lpips-backbone."""
+    lpips_backbone: Path | None = None
+    """torchvision's AlexNet weights, alexnet-owt-7be5be79.pth."""
+    tv_weight: float = 0.0
+    """Weight of the total variation of the output."""
+    degradation: Literal["canonical", "realistic", "mixed"] = "canonical"
+    """How training faces are reduced; validation is always canonical."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 1e-4
+    """Weight decay of AdamW."""
+    warmup_steps: int = 200
+    """Steps of linear warm-up, before the cosine."""
+    ema_decay: float = 0.999
+    """Decay of the weight average that is validated and saved."""
+    val_limit: int = 512
+    """Validation faces to use, spread evenly; 0 for all."""
+    cache_gb: float = 4.0
+    """Training faces are held in memory when they take no more than this."""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves its choice."""
+
+
+def main(cfg: Config) -> Path:
+    """Train, and return the path of the best weights. See `Config`; raises UserError for anything the user can mend."""
+    _check_config(cfg)
+    with _distributed(select_device(cfg.device)) as place:
+        if cfg.threads:
+            torch.set_num_threads(cfg.threads)
+        return _train(cfg, place)
+
+
+def _check_config(cfg: Config) -> None:
+    SizeChoice.parse(cfg.vlr_size)
+    preset(cfg.preset)
+    for name in ("epochs", "batch_size"):
+        if getattr(cfg, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(cfg, name)}.")
+    weights = ("pixel_weight", "identity_weight", "lpips_weight", "tv_weight")
+    if any(getattr(cfg, name) < 0 for name in weights) or not any(getattr(cfg, name) for name in weights):
+        raise UserError("loss weights must be 0 or more, and at least one of them above 0.")
+    if (cfg.out / "last.pt").is_file() and not cfg.resume:
+        raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
+    if cfg.resume and not (cfg.out / "last.pt").is_file():
+        raise UserError(f"{cfg.out}/last.pt is missing, so there is nothing to resume: run without --resume.")
+
+
+@contextmanager
+def _distributed(device: torch.device) -> Iterator[Place]:
+    """This process's place: alone, or one of those that torchrun started."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield Place(device)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Place(device, dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def _train(cfg: Config, place: Place) -> Path:
+    embedder = load_embedder(cfg.edgeface, place.device)
+    check_gradient(embedder, place.device)
+    lpips = LpipsLoss(cfg.lpips_backbone).to(place.device) if cfg.lpips_weight > 0 else None
+    loss = DsrLoss(
+        embedder, cfg.pixel_loss, cfg.pixel_weight, cfg.identity_weight, lpips, cfg.lpips_weight, cfg.tv_weight
+    )
+    train_faces, val_faces = load_data(cfg, place)
+    state = _fresh_state(cfg, place)
+    settings = _settings(cfg, len(train_faces), place.world, embedder.source.sha256)
+    if cfg.resume:
+        restore_state(cfg.out / "last.pt", state, settings)
+        keep_records(cfg.out / "metrics.jsonl", state.epoch)
+    sizes = SizeChoice.parse(cfg.vlr_size)
+    reduction = reduction_named(cfg.degradation)
+    total_steps = cfg.epochs * steps_per_epoch(len(train_faces), cfg.batch_size, place.world)
+    validation = Validation(val_faces, sizes.validation_sizes(), embedder, place.device) if place.leads else None
+    if place.leads:
+        cfg.out.mkdir(parents=True, exist_ok=True)
+        write_json(cfg.out / "config.json", {"command": _command(), **settings, "out": str(cfg.out)})
+        _announce(cfg, state, len(train_faces), len(val_faces), total_steps, place)
+    logger = wandb_logger(cfg.wandb if place.leads else "disabled", "dsr-edgeface", cfg.out, settings)
+    while state.epoch < cfg.epochs:
+        started = time.monotonic()
+        losses = train_one_epoch(cfg, state, loss, train_faces, sizes, reduction, total_steps, place)
+        state.epoch += 1
+        if validation is not None:
+            record = {"epoch": state.epoch, "step": state.step, "train": losses, "seconds": time.monotonic() - started}
+            logger.log(_finish_epoch(cfg, state, validation, settings, record))
+        if place.world > 1:
+            dist.barrier()
+    logger.close()
+    if place.leads:
+        best = cfg.out / "dsr.pt"
+        print(f"Best weights: {best}. Try them: python -m pipeline.evaluate_dataset --dsr {best}")
+    return cfg.out / "dsr.pt"
+
+
+def load_data(cfg: Config, place: Place) -> tuple[FaceReader, FaceReader]:
+    """Training and validation faces, of different people. With no training data the synthetic set is made first."""
+    train_root = cfg.train_root or default_dataset("train")
+    if train_root is None:
+        if place.leads:
+            train_root = ensure_training_data(0)
+        if place.world > 1:
+            dist.barrier()
+        train_root = train_root or default_dataset("train")
+        assert train_root is not None
+    train = FaceSet(find_dataset(train_root))
+    val_root = cfg.val_root or _validation_beside(train_root, given=cfg.train_root is not None)
+    if val_root is None:
+        kept, held = split_identities(train, HELD_OUT_FRACTION, cfg.seed)
+        held = evenly_spaced(held, cfg.val_limit)
+        if place.leads:
+            print(f"[data] no validation set: {len({f.subject for f in held})} people of {train.root} are held out")
+        return FaceReader(train, kept, cfg.cache_gb), FaceReader(train, held, cfg.cache_gb)
+    val = FaceSet(find_dataset(val_root))
+    shared = set(train.subjects) & set(val.subjects)
+    if shared:
+        named = ", ".join(sorted(shared)[:5])
+        raise UserError(f"{len(shared)} people are in both {train.root} and {val.root} ({named}): split by person.")
+    return FaceReader(train, None, cfg.cache_gb), FaceReader(val, evenly_spaced(val.faces, cfg.val_limit), cfg.cache_gb)
+
+
+def _validation_beside(train_root: Path, given: bool) -> Path | None:
+    """The `val_processed` next to a `train_processed`; for default training data, the default validation data."""
+    beside = train_root.with_name("val_processed")
+    if train_root.name == "train_processed" and beside.is_dir():
+        return beside
+    return None if given else default_dataset("val")
+
+
+def _fresh_state(cfg: Config, place: Place) -> RunState:
+    torch.manual_seed(cfg.seed)
+    model = Dsr(preset(cfg.preset)).to(place.device, memory_format=torch.channels_last)
+    decays = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decays, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=cfg.learning_rate, betas=(0.9, 0.99))
+    network = DistributedDataParallel(model) if place.world > 1 else model
+    return RunState(model, network, average_of(model, cfg.ema_decay), optimizer)
+
+
+def _settings(cfg: Config, faces: int, world: int, edgeface_sha256: str) -> dict[str, Any]:
+    """What must be equal for a resumed run to give the losses of an uninterrupted one."""
+    free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "edgeface", "train_root", "val_root"}
+    kept = {key: value for key, value in asdict(cfg).items() if key not in free}
+    kept["vlr_size"] = list(cfg.vlr_size)
+    kept["lpips_backbone"] = str(cfg.lpips_backbone) if cfg.lpips_backbone else None
+    return {**kept, "training_faces": faces, "processes": world, "edgeface_sha256": edgeface_sha256}
+
+
+def _announce(cfg: Config, state: RunState, faces: int, val_faces: int, total_steps: int, place: Place) -> None:
+    count = sum(parameter.numel() for parameter in state.model.parameters())
+    print(
+        f"[train] DSR '{cfg.preset}' with {count:,} parameters on {place.world} x {place.device}; "
+        f"{faces:,} training faces, {val_faces:,} validation faces; {total_steps:,} steps; "
+        f"epochs {state.epoch + 1} to {cfg.epochs}"
+    )
+
+
+def train_one_epoch(
+    cfg: Config,
+    state: RunState,
+    loss: DsrLoss,
+    faces: FaceReader,
+    sizes: SizeChoice,
+    reduction: Reduction,
+    total_steps: int,
+    place: Place,
+) -> dict[str, float]:
+    """One pass over the training faces; mean loss and parts. Shows rate, time left in the epoch and in the run."""
+    sums: dict[str, float] = {}
+    steps = steps_per_epoch(len(faces), cfg.batch_size, place.world)
+    started, first_step = time.monotonic(), state.step
+    name = f"epoch {state.epoch + 1}/{cfg.epochs}"
+    with progress_bar(steps * cfg.batch_size, name, "face", show=place.leads) as progress:
+        for pixels, generator in epoch_batches(faces, cfg.seed, state.epoch, cfg.batch_size, place):
+            high, low = reduce_batch(pixels, generator, sizes, reduction, place.device)
+            rate = learning_rate(state.step, total_steps, cfg.learning_rate, cfg.warmup_steps)
+            parts = train_step(state, loss, high, low, rate, mixed_precision=place.device.type == "cuda")
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + value
+            per_step = (time.monotonic() - started) / (state.step - first_step)
+            left = per_step * (total_steps - state.step)
+            progress.set_description(f"{name}, run left {_hours(left)}, loss {parts['loss']:.3f}", refresh=False)
+            progress.update(len(pixels))
+    return {name: value / (state.step - first_step) for name, value in sums.items()}
+
+
+def _hours(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
+
+
+def _finish_epoch(
+    cfg: Config, state: RunState, validation: Validation, settings: dict[str, Any], record: dict[str, Any]
+) -> dict[str, Any]:
+    """Validate, keep the best weights, leave pictures, and save the state last, so that a kill repeats this epoch."""
+    model = averaged_dsr(state)
+    figures = validation.run(model)
+    score = selection_loss(figures, cfg.pixel_weight, cfg.identity_weight)
+    record = {**record, "validation": figures, "selection_loss": score}
+    if score < state.best:
+        state.best = score
+        metadata = {"settings": settings, "command": _command(), "epoch": state.epoch, "validation": figures}
+        save_dsr(cfg.out / "dsr.pt", model, metadata)
+    keep_records(cfg.out / "metrics.jsonl", state.epoch - 1)
+    append_record(cfg.out / "metrics.jsonl", record)
+    save_picture(cfg.out / "samples" / f"epoch_{state.epoch:03d}.png", validation.grid(model))
+    save_curves(cfg.out / "curves.png", read_records(cfg.out / "metrics.jsonl"))
+    save_state(cfg.out / "last.pt", state, settings)
+    _print_epoch(record)
+    return record
+
+
+def _print_epoch(record: dict[str, Any]) -> None:
+    parts = ", ".join(f"{name} {value:.4f}" for name, value in record["train"].items())
+    print(f"[epoch {record['epoch']}] {parts} ({record['seconds']:.0f} s)")
+    for size, methods in record["validation"].items():
+        ours, base = methods["dsr"], methods["bicubic"]
+        print(
+            f"    at {size:>2}: PSNR {ours['psnr']:.2f} dB (bicubic {base['psnr']:.2f}), "
+            f"SSIM {ours['ssim']:.4f} ({base['ssim']:.4f}), "
+            f"identity loss {ours['identity_loss']:.4f} ({base['identity_loss']:.4f})"
+        )
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "dsr.train_dsr", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

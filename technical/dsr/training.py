@@ -1,0 +1,255 @@
+"""The parts of a DSR training run: settings that never change in a run, its state on disk, one epoch, one validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from common.errors import UserError
+from common.files import write_with
+from dsr.data import FaceReader, SizeChoice, epoch_order, mixed_seed, to_float
+from dsr.degradation import RealisticDegradation, bicubic_enlarge, canonical_reduce, round_to_8bit
+from dsr.losses import DsrLoss, identity_distance
+from dsr.model import Dsr
+from dsr.quality import psnr, ssim
+from facial_rec.weights import read_pickle
+
+GRADIENT_CLIP = 1.0
+VALIDATION_BATCH = 64
+
+Reduction = Callable[[Tensor, int, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands in a distributed run."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+
+@dataclass
+class RunState:
+    """Everything that training changes."""
+
+    model: Dsr
+    network: nn.Module
+    """`model`, or its distributed wrapper: what the training step calls."""
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    """Finished epochs."""
+    step: int = 0
+    """Finished optimiser steps."""
+    best: float = math.inf
+    """Lowest validation loss so far."""
+
+
+def average_of(model: Dsr, decay: float) -> AveragedModel:
+    """An exponential moving average of weights and buffers, whose memory grows with the run: min(decay, (1+t)/(10+t))."""
+
+    def blend(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        keep = min(decay, (1.0 + float(count)) / (10.0 + float(count)))
+        return averaged.lerp(current, 1.0 - keep) if averaged.is_floating_point() else current
+
+    return AveragedModel(model, avg_fn=blend, use_buffers=True)
+
+
+def averaged_dsr(state: RunState) -> Dsr:
+    """The averaged network, in evaluation mode."""
+    module = state.average.module
+    assert isinstance(module, Dsr)
+    return module.eval()
+
+
+def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
+    """Linear warm-up over `warmup` steps, then a cosine to zero at `total`. `step` counts from 0."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return peak * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def reduction_named(name: str) -> Reduction:
+    """`canonical`, `realistic`, or `mixed` (each batch one or the other, evenly). UserError for another name."""
+    realistic = RealisticDegradation()
+
+    def canonical(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        return canonical_reduce(images, size)
+
+    def mixed(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
+        chosen = realistic if float(torch.rand((), generator=generator)) < 0.5 else canonical
+        return chosen(images, size, generator)
+
+    known: dict[str, Reduction] = {"canonical": canonical, "realistic": realistic, "mixed": mixed}
+    if name not in known:
+        raise UserError(f"--degradation {name} is unknown: expected one of {', '.join(known)}.")
+    return known[name]
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images. `(B, 3, H, W)`; draws come from `generator` (on CPU)."""
+    mirrored = torch.rand(len(images), generator=generator) < 0.5
+    return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)
+
+
+def epoch_batches(
+    reader: FaceReader, seed: int, epoch: int, batch_size: int, place: Place
+) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """This process's batches of one epoch, each with the generator for its random draws."""
+    order = epoch_order(len(reader), seed, epoch)
+    share = order[place.rank :: place.world][: steps_per_epoch(len(reader), batch_size, place.world) * batch_size]
+    for index, pixels in enumerate(reader.batches(share, batch_size)):
+        generator = torch.Generator().manual_seed(mixed_seed(seed, epoch, index, place.rank))
+        yield pixels, generator
+
+
+def steps_per_epoch(count: int, batch_size: int, world: int) -> int:
+    """Whole batches each process gets; a last part batch counts only where it is the only one."""
+    return max(1, count // world // batch_size)
+
+
+def train_step(
+    state: RunState, loss: DsrLoss, high: Tensor, low: Tensor, rate: float, mixed_precision: bool
+) -> dict[str, float]:
+    """One optimiser step; the loss and its unweighted parts. Raises UserError for a loss that is not finite."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.network.train()
+    with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
+        output = state.network(low)
+    total, parts = loss(output.float(), high)
+    if not bool(total.isfinite()):
+        raise UserError(
+            f"the loss became {float(total)} at step {state.step}. The last checkpoint is whole: "
+            "continue from it with a lower --learning-rate, or look for a damaged image."
+        )
+    state.optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    torch.nn.utils.clip_grad_norm_(state.model.parameters(), GRADIENT_CLIP)
+    state.optimizer.step()
+    state.average.update_parameters(state.model)
+    state.step += 1
+    return {"loss": float(total.detach()), **{name: float(value) for name, value in parts.items()}}
+
+
+@torch.no_grad()
+def embed_in_batches(embedder: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+    """Embeddings `(N, D)`, on CPU, of float images `(N, 3, 112, 112)`."""
+    return torch.cat([embedder(batch.to(device)).cpu() for batch in images.split(VALIDATION_BATCH)])
+
+
+class Validation:
+    """PSNR, SSIM and identity loss of DSR beside bicubic, on the same canonically reduced faces, size by size."""
+
+    def __init__(self, reader: FaceReader, sizes: list[int], embedder: nn.Module, device: torch.device) -> None:
+        self.sizes, self.embedder, self.device = sizes, embedder, device
+        self.high = to_float(reader.read(range(len(reader))))
+        self.targets = embed_in_batches(embedder, self.high, device)
+        self.low = {size: canonical_reduce(self.high, size) for size in sizes}
+        self.bicubic = {size: self.figures(bicubic_enlarge(self.low[size])) for size in sizes}
+
+    def figures(self, images: Tensor) -> dict[str, float]:
+        """Means over the validation faces of one method's images `(N, 3, 112, 112)`."""
+        distance = identity_distance(embed_in_batches(self.embedder, images, self.device), self.targets)
+        pairs = list(zip(images.split(VALIDATION_BATCH), self.high.split(VALIDATION_BATCH), strict=True))
+        return {
+            "psnr": float(torch.cat([psnr(a, b) for a, b in pairs]).mean()),
+            "ssim": float(torch.cat([ssim(a, b) for a, b in pairs]).mean()),
+            "identity_loss": float(distance.mean()),
+        }
+
+    @torch.no_grad()
+    def upscale(self, model: Dsr, size: int, count: int | None = None) -> Tensor:
+        """DSR outputs `(N, 3, 112, 112)`, as an image file would hold them, of the first `count` faces."""
+        low = self.low[size][:count].split(VALIDATION_BATCH)
+        return round_to_8bit(torch.cat([model(batch.to(self.device)).cpu() for batch in low]))
+
+    def run(self, model: Dsr) -> dict[str, dict[str, dict[str, float]]]:
+        """`{"16": {"dsr": {...}, "bicubic": {...}}, ...}`."""
+        return {
+            str(size): {"dsr": self.figures(self.upscale(model, size)), "bicubic": self.bicubic[size]}
+            for size in self.sizes
+        }
+
+    def grid(self, model: Dsr, faces: int = 4) -> Tensor:
+        """A picture `(3, H, W)`: for every size rows of LR (enlarged by repetition) | bicubic | DSR | HR."""
+        rows = []
+        for size in self.sizes:
+            low = self.low[size][:faces]
+            columns = [
+                F.interpolate(low, size=self.high.shape[-2:], mode="nearest"),
+                bicubic_enlarge(low),
+                self.upscale(model, size, faces),
+                self.high[: len(low)],
+            ]
+            rows += [torch.cat([column[index] for column in columns], dim=2) for index in range(len(low))]
+        return torch.cat(rows, dim=1)
+
+
+def selection_loss(figures: dict[str, dict[str, dict[str, float]]], pixel_weight: float, id_weight: float) -> float:
+    """What decides the best epoch: mean over sizes of identity loss and error in dB, relative to bicubic's.
+
+    Identity counts by the ratio of the losses, pixels by `(bicubic PSNR - DSR PSNR) / 10`; each only if it is trained.
+    """
+    identity = [s["dsr"]["identity_loss"] / max(s["bicubic"]["identity_loss"], 1e-6) for s in figures.values()]
+    pixels = [(s["bicubic"]["psnr"] - s["dsr"]["psnr"]) / 10.0 for s in figures.values()]
+    terms = (identity if id_weight > 0 else []) + (pixels if pixel_weight > 0 else [])
+    return sum(terms) / len(figures)
+
+
+def save_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:
+    """Write all that a resumed run needs, atomically."""
+    content = {
+        "settings": settings,
+        "model": state.model.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "counters": {"epoch": state.epoch, "step": state.step, "best": state.best},
+    }
+    write_with(path, lambda temporary: torch.save(content, temporary))
+
+
+def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:
+    """Load what `save_state` wrote into `state`.
+
+    Raises UserError when the file is missing or damaged, or when a setting that shapes the losses differs from the
+    interrupted run's.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing, so there is nothing to resume: run without --resume.")
+    content = read_pickle(path)
+    if not isinstance(content, dict) or "counters" not in content:
+        raise UserError(f"{path} is not a training state of train_dsr: give another --out, or run without --resume.")
+    saved = content["settings"]
+    differing = [key for key in settings if saved.get(key) != settings[key]]
+    if differing:
+        changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
+        raise UserError(f"{path} belongs to a run with other settings ({changes}). Use the same, or another --out.")
+    state.model.load_state_dict(content["model"], strict=True)
+    state.average.load_state_dict(content["average"], strict=True)
+    state.optimizer.load_state_dict(content["optimizer"])
+    counters = content["counters"]
+    state.epoch, state.step, state.best = counters["epoch"], counters["step"], counters["best"]
+
+
+def reduce_batch(
+    pixels: Tensor, generator: torch.Generator, sizes: SizeChoice, reduction: Reduction, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """`(high, low)` float batches of one training step from uint8 `(B, 3, 112, 112)`."""
+    high = augment(to_float(pixels, device), generator)
+    return high, reduction(high, sizes.draw(generator), generator)

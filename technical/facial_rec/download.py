@@ -1,0 +1,72 @@
+"""Fetching the authors' EdgeFace files by name.
+
+Published by George et al. (Idiap) under CC BY-NC-SA 4.0, research use. The authors publish no checksums, and none is
+invented here: a download is checked by its size where that is known, by strict keys and by parameter count, and its
+SHA-256 is printed for your records.
+"""
+
+from __future__ import annotations
+
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.files import replacing, sha256_of
+from common.paths import REPOSITORY_ROOT
+from facial_rec.edgeface import VARIANTS, count_parameters, get_model
+from facial_rec.weights import load_strictly, read_state, recognise
+
+ADDRESS = "https://gitlab.idiap.ch/bob/bob.paper.tbiom2023_edgeface/-/raw/master/checkpoints/{name}.pt"
+KNOWN_SIZES = {"edgeface_xxs": 5_030_619, "edgeface_xxs_q": 1_734_661, "edgeface_xs_q": 2_993_451}
+"""Bytes of the official files, where they are known."""
+TIMEOUT_SECONDS = 20
+
+
+def download_weights(name: str, folder: Path = REPOSITORY_ROOT / "checkpoints") -> Path | None:
+    """Download a published EdgeFace into `folder`; None when `name` is not one of theirs.
+
+    `name` is a variant with or without `.pt`. Raises UserError, with the address and where to put the file, when the
+    address cannot be reached or what came is not that network.
+    """
+    stem = name.removesuffix(".pt")
+    if stem not in VARIANTS or stem == "edgeface_tiny":
+        return None
+    address, target = ADDRESS.format(name=stem), folder / f"{stem}.pt"
+    print(f"[EdgeFace] {name} is not in {folder}: downloading {address}")
+    with replacing(target) as temporary:
+        try:
+            _fetch(address, temporary)
+        except (urllib.error.URLError, OSError, TimeoutError) as error:
+            raise UserError(
+                f"{name} is not here and {address} could not be fetched ({error}). "
+                f"Download it yourself and put it at {target}, or give --edgeface another file."
+            ) from error
+        verify_download(temporary, stem)
+    print(f"[EdgeFace] Saved {target}, sha256 {sha256_of(target)} (CC BY-NC-SA 4.0, research use)")
+    return target
+
+
+def verify_download(path: Path, name: str) -> None:
+    """Raise UserError unless `path` is a state dict of the variant `name` with the right size and every key."""
+    size, expected = path.stat().st_size, KNOWN_SIZES.get(name)
+    if expected is not None and size != expected:
+        raise UserError(
+            f"The download of {name} has {size:,} bytes, expected {expected:,}: it was not kept. Try again."
+        )
+    state = read_state(path)
+    _, model = recognise(state, path)
+    load_strictly(model, state, path)
+    found, wanted = count_parameters(model), count_parameters(get_model(name))
+    if found != wanted:
+        raise UserError(f"The download of {name} has {found:,} parameters, expected {wanted:,}: it was not kept.")
+
+
+def _fetch(address: str, target: Path) -> None:
+    with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response, open(target, "wb") as file:
+        total = int(response.headers.get("Content-Length") or 0) or None
+        with tqdm.wrapattr(file, "write", total=total, desc=target.name, unit="B") as sink:
+            shutil.copyfileobj(response, sink)

@@ -1,0 +1,182 @@
+"""Reading EdgeFace weights from any file users have, strictly: every key must match.
+
+Read are float state dicts, dynamic-int8 state dicts (dequantised to float), checkpoints that wrap either, and
+TorchScript files. Pickles are opened with `weights_only=True`, so a file cannot run code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.errors import UserError
+from facial_rec.edgeface import VARIANTS, EdgeFace, Variant, build, low_rank
+
+_PACKED = "._packed_params._packed_params"
+_WRAPPERS = ("backbone_state_dict", "model_state_dict", "state_dict", "backbone", "model")
+_LISTED_KEYS = 8  # how many keys an error spells out
+
+State = dict[str, Tensor]
+
+
+def read_pickle(path: Path) -> Any:
+    """`torch.load` with `weights_only=True`, on CPU. Raises UserError for a missing, damaged or code-carrying file."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: expected a weights file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # quantised tensors are deprecated, and still how the authors publish
+            return torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0]
+        raise UserError(
+            f"{path} holds something other than plain tensors ({reason}). It was not run. "
+            "Get the weights from their authors, or save only the state dict."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is not a readable weights file ({reason}). Is it whole? Copy it again.") from error
+
+
+def read_state(path: Path) -> State:
+    """The float state dict in a `.pt`/`.pth` file, with keys as EdgeFace has them (`model.stem.0.weight`, ...)."""
+    return plain_state(read_pickle(path), path)
+
+
+def read_edgeface_state(path: Path) -> State:
+    """As `read_state`, but a TorchScript file is read too: its parameters under their own names."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            script = torch.jit.load(str(path), map_location="cpu")
+    except (RuntimeError, ValueError):
+        return read_state(path)
+    return plain_state(dict(script.state_dict()), path)
+
+
+def plain_state(content: Any, path: Path) -> State:
+    """Unwrap a checkpoint, dequantise int8 layers, and give every key its `model.` prefix. Errors name `path`."""
+    while isinstance(content, Mapping) and (inner := next((k for k in _WRAPPERS if _is_wrapper(content, k)), None)):
+        content = content[inner]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
+        raise UserError(f"{path} holds a {type(content).__name__}, expected a state dict (names to tensors).")
+    state = dequantise(content)
+    strays = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    if strays:
+        raise UserError(f"{path} is not a state dict: {_listed(strays)} hold no tensor.")
+    broken = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if broken:
+        raise UserError(f"{path} holds NaN or infinite weights in {_listed(broken)}. Use an earlier checkpoint.")
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    return {key if key.startswith("model.") else f"model.{key}": value for key, value in state.items()}
+
+
+def _is_wrapper(content: Mapping[str, Any], key: str) -> bool:
+    return isinstance(content.get(key), Mapping)
+
+
+def dequantise(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn dynamically quantised linear layers of a state dict into float `.weight` and `.bias`."""
+    layers = [key.removesuffix(_PACKED) for key in content if key.endswith(_PACKED)]
+    if not layers:
+        return dict(content)
+    leftovers = {f"{layer}{end}" for layer in layers for end in (".scale", ".zero_point", "._packed_params.dtype")}
+    state: dict[str, Any] = {}
+    for key, value in content.items():
+        if key.endswith(_PACKED):
+            layer = key.removesuffix(_PACKED)
+            weight, bias = value
+            state[f"{layer}.weight"] = weight.dequantize()
+            if bias is not None:
+                state[f"{layer}.bias"] = bias.detach()
+        elif key not in leftovers:
+            state[key] = value
+    return state
+
+
+def recognise(state: State, path: Path) -> tuple[str, EdgeFace]:
+    """The EdgeFace (random weights) whose keys and shapes `state` has, and its name.
+
+    The size is read from the widths and depths of the keys, the rank of each low-rank layer from its own shape.
+    Raises UserError, listing missing and unexpected keys, when no EdgeFace fits.
+    """
+    size = _size_of(state)
+    if size is None:
+        known = build(VARIANTS["edgeface_xxs"]).state_dict()
+        raise UserError(
+            f"{path} is not an EdgeFace: no known EdgeNeXt has its widths and depths. Against edgeface_xxs: "
+            f"{describe_difference(known, state)}."
+        )
+    suffix = ".linear1.weight"
+    ranks = {
+        key.removeprefix("model.").removesuffix(suffix): value.shape[0]
+        for key, value in state.items()
+        if key.endswith(suffix)
+    }
+    try:
+        model = build(size, ranks)
+    except UserError as error:
+        raise UserError(f"{path} is not an EdgeFace: {error}") from error
+    return _name_of(size, ranks), model
+
+
+def load_strictly(model: EdgeFace, state: State, path: Path) -> None:
+    """Copy `state` into `model`; raise UserError listing missing, unexpected and misshapen keys if any."""
+    difference = describe_difference(model.state_dict(), state)
+    if difference:
+        raise UserError(f"{path} does not fit this EdgeFace: {difference}. Every key must match.")
+    model.load_state_dict(state, strict=True)
+
+
+def describe_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What separates two state dicts, in words; empty when keys and shapes are equal."""
+    missing = [key for key in expected if key not in found]
+    unexpected = [key for key in found if key not in expected]
+    misshapen = [
+        f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in found and found[key].shape != expected[key].shape
+    ]
+    parts = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+    return "; ".join(f"{len(keys)} {what} ({_listed(keys)})" for what, keys in parts if keys)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    names = list(keys)
+    more = f", and {len(names) - _LISTED_KEYS} more" if len(names) > _LISTED_KEYS else ""
+    return ", ".join(names[:_LISTED_KEYS]) + more
+
+
+def _size_of(state: State) -> Variant | None:
+    depths = [0, 0, 0, 0]
+    for key in state:
+        if match := re.match(r"model\.stages\.([0-3])\.blocks\.(\d+)\.", key):
+            stage, block = int(match[1]), int(match[2])
+            depths[stage] = max(depths[stage], block + 1)
+    stem, head = state.get("model.stem.0.weight"), state.get("model.head.norm.weight")
+    if stem is None or head is None:
+        return None
+    for variant in VARIANTS.values():
+        ends = (variant.dims[0], variant.dims[-1])
+        if ends == (stem.shape[0], head.shape[0]) and variant.depths == tuple(depths):
+            return variant
+    return None
+
+
+def _name_of(size: Variant, ranks: dict[str, int]) -> str:
+    """The published name with these ranks; else the family name with the ratio of the head's rank."""
+    embedding_in, rank = size.dims[-1], ranks.get("head.fc")
+    for name, variant in VARIANTS.items():
+        gamma_rank = low_rank(embedding_in, 512, variant.gamma) if variant.gamma < 1.0 else None
+        if variant.dims == size.dims and not variant.quantised and gamma_rank == rank:
+            return name
+    family = {24: "edgeface_xxs", 32: "edgeface_xs", 48: "edgeface_s", 80: "edgeface_base"}
+    stem = family.get(size.dims[0], "edgeface_tiny")
+    return stem if rank is None else f"{stem}_rank_{rank}"
