@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from facial_rec.faceset import HR_SIZE
 Network = Callable[[Tensor], Tensor]
 Reduction = Literal["canonical", "inter_area"]
 Floats = NDArray[np.float64]
+Item = TypeVar("Item")
 
 DEFAULT_BATCH = 64
 
@@ -122,20 +123,25 @@ def _numpy(values: Tensor) -> Floats:
 
 def hr_batches(
     chain: Chain,
-    read: Callable[[str], RgbImage],
-    names: Sequence[str],
+    read: Callable[[Item], RgbImage],
+    items: Sequence[Item],
     reduce: Callable[[Tensor], Tensor] | None = None,
+    keep_hr: bool = True,
 ) -> Iterator[Batch]:
-    """Batches of the 112 x 112 images `names`; with `reduce` their low-resolution versions beside them."""
-    for start in range(0, len(names), chain.batch_size):
-        hr = to_tensor([read(name) for name in names[start : start + chain.batch_size]]).to(chain.device)
-        yield Batch(hr, None if reduce is None else reduce(hr))
+    """Batches of 112 x 112 images; `read` gives the pixels of an item.
+
+    With `reduce` their low-resolution versions stand beside them; without `keep_hr` they stand alone.
+    """
+    for start in range(0, len(items), chain.batch_size):
+        hr = to_tensor([read(item) for item in items[start : start + chain.batch_size]]).to(chain.device)
+        yield Batch(hr if keep_hr else None, None if reduce is None else reduce(hr))
 
 
-def low_batches(chain: Chain, images: Sequence[RgbImage]) -> Iterator[Batch]:
-    """Batches of low-resolution images of one size."""
-    for start in range(0, len(images), chain.batch_size):
-        yield Batch(None, to_tensor(images[start : start + chain.batch_size]).to(chain.device))
+def low_batches(chain: Chain, read: Callable[[Item], RgbImage], items: Sequence[Item]) -> Iterator[Batch]:
+    """Batches of low-resolution images, which must be of one size; `read` gives the pixels of an item."""
+    for start in range(0, len(items), chain.batch_size):
+        low = to_tensor([read(item) for item in items[start : start + chain.batch_size]])
+        yield Batch(None, low.to(chain.device))
 
 
 def to_tensor(images: Sequence[RgbImage]) -> Tensor:

@@ -1,0 +1,271 @@
+"""Identification of low-resolution faces: probes through the DSR, then EdgeFace, against a gallery of HR images.
+
+    python -m pipeline.evaluate_dataset --dataset-root dataset/test_processed --threshold 0.35 \
+        --dsr dsr.pt --edgeface edgeface_xxs.pt --dump-results out.csv --json out.json
+
+Layout: `<root>/{hr_images,vlr_images}/<subject>_<n>.png`; a folder per identity, or a zip, is read as well. Rows: `hr`
+(the probe's own HR image: an upper bound), `bicubic` and `dsr`. A probe's HR twin never stands in its gallery; a probe
+left without another HR image of its person is non-mated, and right only when rejected.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common import cli
+from common.errors import UserError
+from common.files import replacing, write_json
+from common.paths import find_weights
+from facial_rec import bootstrap
+from facial_rec.metrics import Figures, Floats
+from pipeline.embedding import DEFAULT_BATCH, Chain, embed, hr_batches, low_batches, make_reducer
+from pipeline.identification import (
+    Gallery,
+    Matches,
+    counts_of,
+    identification_figures,
+    identify,
+    join,
+    per_subject,
+)
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, load_chain
+from pipeline.probes import Probe, ProbeSet, key_of, load_probes
+from pipeline.provenance import command_of
+from pipeline.tables import format_table, percent
+
+LABELS = {
+    "accuracy": "accuracy at {threshold}, %",
+    "unknown_rate": "unknown, %",
+    "false_accept_rate": "false accepts, %",
+    "false_accept_rate_mated": "  of mated probes, %",
+    "false_accept_rate_nonmated": "  of non-mated probes, %",
+    "rank1": "rank-1, %",
+    "rank5": "rank-5, %",
+    "reject_all_accuracy": "rejecting all scores, %",
+    "accept_all_accuracy": "accepting all scores, %",
+}
+WITH_INTERVAL = tuple(LABELS)[:7]
+SHOWN_SUBJECTS = 20
+CSV_COLUMNS = (
+    "probe",
+    "subject",
+    "method",
+    "size",
+    "mated",
+    "best_subject",
+    "score",
+    "own_best_score",
+    "rank",
+    "decision",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to evaluate, and with what."""
+
+    dataset_root: Path | None = None
+    """Folder with hr_images and vlr_images, folder per identity, or zip (default: dataset/test_processed)."""
+    threshold: float = 0.35
+    """Cosine from which a probe is accepted as its best person."""
+    hr_dir: Path | None = None
+    """HR images, instead of <dataset-root>/hr_images."""
+    vlr_dir: Path | None = None
+    """VLR images, instead of <dataset-root>/vlr_images."""
+    vlr_size: int = 16
+    """Side in pixels, 8 to 64, of the VLR images that are made where there are none."""
+    dsr: str | None = None
+    """DSR checkpoint, looked up in checkpoints/ too (default: dsr.pt if it is there, else bicubic only)."""
+    edgeface: str = DEFAULT_EDGEFACE
+    """EdgeFace weights, looked up in checkpoints/ too."""
+    gallery_via_dsr: bool = False
+    """Reduce the gallery to the probe's size and enlarge it by the same method, so both sides look alike."""
+    limit: int | None = None
+    """At most this many probes, spread evenly over the sorted list; the gallery stays whole."""
+    bootstrap: int = 1000
+    """Resamples of people behind the 95 % intervals; 0 leaves the intervals out."""
+    seed: int = 0
+    """Seed of the resampling; nothing else is random."""
+    device: str = "cpu"
+    """cpu, cuda, cuda:1 or mps."""
+    batch_size: int = DEFAULT_BATCH
+    """Images that go through the networks together."""
+    threads: int = 0
+    """CPU threads; 0 leaves the choice to torch."""
+    dump_results: Path | None = None
+    """CSV to write, one row a probe and method."""
+    json: Path | None = None
+    """File to write the figures to, as fractions."""
+
+
+def main(cfg: Config) -> dict[str, Any]:
+    """Print the tables, write the files asked for, and return what the JSON holds."""
+    if cfg.bootstrap < 0:
+        raise UserError(f"--bootstrap {cfg.bootstrap}: expected 0 or more resamples.")
+    faces = load_probes(cfg.dataset_root, cfg.hr_dir, cfg.vlr_dir, cfg.vlr_size, cfg.limit)
+    describe(faces)
+    chain, checksums = load_chain([cfg.edgeface], choose_dsr(cfg.dsr), cfg.device, cfg.batch_size, cfg.threads)
+    matched = match(faces, chain, cfg.gallery_via_dsr)
+    result = {
+        "methods": {method: figures_of(matches, cfg) for method, (_, matches) in matched.items()},
+        "threshold": cfg.threshold,
+        "vlr_sizes": {str(size): len(probes) for size, probes in faces.by_size()},
+        "vlr_made": faces.made,
+        "gallery": {"images": len(faces.hr), "people": len(faces.hr.subjects), "via_dsr": cfg.gallery_via_dsr},
+        "weights": checksums,
+        "seed": cfg.seed,
+        "bootstrap": cfg.bootstrap,
+        "command": command_of("pipeline.evaluate_dataset", cfg),
+    }
+    print_result(result)
+    if cfg.dump_results is not None:
+        write_rows(cfg.dump_results, matched, cfg.threshold)
+    if cfg.json is not None:
+        write_json(cfg.json, result)
+        print(f"written: {cfg.json}")
+    return result
+
+
+def choose_dsr(given: str | None) -> str | None:
+    """The DSR asked for, else `checkpoints/dsr.pt` if it is there, else None, said aloud."""
+    if given is not None or find_weights(DEFAULT_DSR) is not None:
+        return given or DEFAULT_DSR
+    print("No checkpoints/dsr.pt and no --dsr: bicubic only. Train one with `python -m dsr.train_dsr`.")
+    return None
+
+
+def describe(faces: ProbeSet) -> None:
+    """Say what was found, and warn of probes that cannot be right by name."""
+    sizes = ", ".join(f"{len(probes):,} of {size} pixels" for size, probes in faces.by_size())
+    print(f"Gallery: {len(faces.hr):,} HR images of {len(faces.hr.subjects):,} people ({faces.hr.root}).")
+    print(f"Probes: {sizes}.")
+    if faces.made:
+        print("There are no VLR images: they are made from the HR images by the canonical reduction.")
+    without_twin = sum(probe.twin is None for probe in faces.probes)
+    enrolled = set(faces.hr.subjects)
+    strangers = sorted({probe.face.subject for probe in faces.probes} - enrolled)
+    if without_twin:
+        print(f"Warning: {without_twin:,} probes have no HR image of the same name; the row hr leaves them out.")
+    if strangers:
+        print(f"Warning: {len(strangers):,} people are not in the gallery (non-mated): {', '.join(strangers[:5])} ...")
+
+
+Matched = dict[str, tuple[list[Probe], Matches]]
+
+
+def match(faces: ProbeSet, chain: Chain, gallery_via_dsr: bool) -> Matched:
+    """Each method's probes and what they were matched to. The row `hr` holds the probes that have a twin."""
+    (recogniser,) = chain.embedders
+    hr_faces, keys = faces.hr.faces, [key_of(face) for face in faces.hr.faces]
+    batches = hr_batches(chain, lambda index: faces.hr.read(hr_faces[index]), range(len(hr_faces)))
+    vectors = embed(chain, batches, len(hr_faces), "gallery, hr").vectors[recogniser, "hr"]
+    rows = {face: row for row, face in enumerate(hr_faces)}
+    gallery = Gallery(vectors, keys)
+    twinned = [probe for probe in faces.probes if probe.twin is not None]
+    hr_probes = vectors[[rows[probe.twin] for probe in twinned if probe.twin is not None]]
+    matched = {"hr": (twinned, identify(hr_probes, [probe.key for probe in twinned], gallery))}
+    found: dict[str, list[Matches]] = {method: [] for method in chain.low_methods}
+    for size, probes in faces.by_size():
+        low = embed(chain, low_batches(chain, faces.low, probes), len(probes), f"probes, {size} pixels").vectors
+        galleries = _low_galleries(faces, chain, size) if gallery_via_dsr else {}
+        for method, parts in found.items():
+            enrolled = galleries.get(method, gallery)
+            parts.append(identify(low[recogniser, method], [probe.key for probe in probes], enrolled))
+    return matched | {method: (list(faces.probes), join(parts)) for method, parts in found.items()}
+
+
+def _low_galleries(faces: ProbeSet, chain: Chain, size: int) -> dict[str, Gallery]:
+    """The gallery reduced to `size` and enlarged by each method."""
+    (recogniser,) = chain.embedders
+    batches = hr_batches(chain, lambda face: faces.hr.read(face), faces.hr.faces, make_reducer(size), keep_hr=False)
+    vectors = embed(chain, batches, len(faces.hr), f"gallery, {size} pixels").vectors
+    keys = [key_of(face) for face in faces.hr.faces]
+    return {method: Gallery(vectors[recogniser, method], keys) for method in chain.low_methods}
+
+
+def figures_of(matches: Matches, cfg: Config) -> dict[str, Any]:
+    """Figures with 95 % intervals from resampled probe people, counts, and the per-subject table."""
+    figures: dict[str, Any] = dict(identification_figures(matches, cfg.threshold))
+    (people,), count = bootstrap.number_subjects([str(subject) for subject in matches.subjects])
+    draws = bootstrap.resample_subjects(count, cfg.bootstrap, cfg.seed)
+
+    def resampled(weights: Floats) -> Figures:
+        found = identification_figures(matches, cfg.threshold, weights)
+        return {name: found[name] for name in WITH_INTERVAL}
+
+    replicates = bootstrap.replicate(resampled, (draw[people].astype(np.float64) for draw in draws))
+    figures |= {f"{name}_ci95": bootstrap.percentile_interval(values) for name, values in replicates.items()}
+    return figures | counts_of(matches, cfg.threshold) | {"per_subject": per_subject(matches, cfg.threshold)}
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """The table of figures, methods across; then the people with the lowest accuracy."""
+    methods: Mapping[str, Any] = result["methods"]
+    rows = [
+        [label.format(threshold=result["threshold"])]
+        + [percent(figures[name], figures.get(f"{name}_ci95")) for figures in methods.values()]
+        for name, label in LABELS.items()
+    ]
+    counts = ("probes", "mated", "nonmated", "false_accepts_mated", "false_accepts_nonmated")
+    rows += [[name.replace("_", " "), *(f"{f[name]:,}" for f in methods.values())] for name in counts]
+    print("\n" + format_table(["", *methods], rows))
+    if result["bootstrap"]:
+        print(f"In brackets: 95 % intervals from {result['bootstrap']:,} resamples of people.")
+    print("\n" + _subject_table(methods))
+
+
+def _subject_table(methods: Mapping[str, Any]) -> str:
+    last = list(methods)[-1]
+    people = methods[last]["per_subject"]
+    shown = sorted(people, key=lambda subject: (people[subject]["accuracy"], -people[subject]["probes"], subject))
+    rows = [
+        [subject, str(people[subject]["probes"])]
+        + [_subject_cell(m["per_subject"].get(subject)) for m in methods.values()]
+        for subject in shown[:SHOWN_SUBJECTS]
+    ]
+    title = "Per subject: correct / unknown / false accepts"
+    if len(shown) > SHOWN_SUBJECTS:
+        title += f"; the {SHOWN_SUBJECTS} of {len(shown):,} with the lowest accuracy of {last} (all: --json)"
+    return title + "\n" + format_table(["subject", "probes", *methods], rows)
+
+
+def _subject_cell(row: Mapping[str, float | int] | None) -> str:
+    return "-" if row is None else f"{row['correct']} / {row['unknown']} / {row['false_accepts']}"
+
+
+def write_rows(path: Path, matched: Matched, threshold: float) -> None:
+    """Write one row a probe and method; scores with six decimals, empty where there is none."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(CSV_COLUMNS)
+        for method, (probes, matches) in matched.items():
+            writer.writerows(_rows(method, probes, matches, threshold))
+    print(f"written: {path}")
+
+
+def _rows(method: str, probes: Sequence[Probe], matches: Matches, threshold: float) -> list[list[str]]:
+    return [
+        [
+            probe.face.name,
+            probe.face.subject,
+            method,
+            str(probe.size),
+            str(int(matches.ranks[index] > 0)),
+            str(matches.best_subjects[index]),
+            f"{matches.scores[index]:.6f}",
+            f"{matches.own_scores[index]:.6f}" if matches.ranks[index] > 0 else "",
+            str(matches.ranks[index]) if matches.ranks[index] > 0 else "",
+            decision,
+        ]
+        for index, (probe, decision) in enumerate(zip(probes, matches.decisions(threshold), strict=True))
+    ]
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
