@@ -53,11 +53,14 @@ def directions() -> Array:
     return (found / np.linalg.norm(found, axis=0)).astype(np.float32)
 
 
-def texel(dx: Array, dy: Array, dz: Array) -> tuple[Array, Array]:
-    """Column and row on the map (float32, for cv2.remap) of unit directions; those behind the head fall outside."""
-    scale = np.sqrt(2 / np.maximum(1 + dz, 0.02)) * np.float32((SIZE - 1) / (2 * REACH))
+def texel(x: Array, y: Array, z: Array, length: Array) -> tuple[Array, Array]:
+    """Column and row on the map (float32, for cv2.remap) of the directions of points `length` from the middle.
+
+    Directions behind the head fall outside the map.
+    """
+    scale = np.float32((SIZE - 1) / (2 * REACH)) * np.sqrt(2 / np.maximum(length * (length + z), 1))
     middle = np.float32((SIZE - 1) / 2)
-    return dx * scale + middle, middle - dy * scale
+    return x * scale + middle, middle - y * scale
 
 
 def bump(x: Array, y: Array, cx: float, cy: float, sx: float, sy: float) -> Array:
@@ -103,8 +106,7 @@ def place(rest: Rest, points: Array) -> tuple[Array, Array]:
     x, y = points.T[:, None]
     z = np.full_like(x, 85)
     for _ in range(8):
-        length = np.sqrt(x * x + y * y + z * z)
-        column, row = texel(x / length, y / length, z / length)
+        column, row = texel(x, y, z, np.sqrt(x * x + y * y + z * z))
         radius = cv2.remap(rest.radius, column, row, cv2.INTER_LINEAR)
         z = np.sqrt(np.maximum(radius**2 - x * x - y * y, 1))
     return column, row

@@ -8,6 +8,7 @@ together what goes together in people (jaw, brows, beard and hair length; folds,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -154,6 +155,7 @@ def linear_rgb(srgb: tuple[int, int, int] | NDArray[np.float64]) -> NDArray[np.f
     return (np.asarray(srgb, dtype=np.float64) / 255.0) ** 2.2
 
 
+@lru_cache(maxsize=4)
 def sample_identity(seed: int, identity: int) -> Identity:
     """Person number `identity` (>= 0) of the set `seed` (>= 0); the same two numbers always give the same person."""
     rng = np.random.default_rng([1, seed, identity])

@@ -109,7 +109,7 @@ def _draw_head(canvas: _Canvas, head: Head, rotation: Rotation, shot: Shot) -> N
     x, y = canvas.x[window], canvas.y[window]
     depth, hit = _trace(head.radius, x, y, rotation, reach)
     point = _to_head(x, y, depth, rotation)
-    column, row = texel(*(point / _length(point)))
+    column, row = texel(*point, _length(point))
     sampled = cv2.remap(head.surface, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     surface = cv2.remap(head.colour, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     normal = sampled[..., :3] @ rotation.T
@@ -132,7 +132,7 @@ def _length(point: Array) -> Array:
 def _below_surface(radius: Array, point: Array) -> Array:
     """Millimetres that points `(3, h, w)` lie under the surface, measured along the radius; negative outside."""
     length = _length(point)
-    column, row = texel(*(point / length))
+    column, row = texel(*point, length)
     return cv2.remap(radius, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - length
 
 
@@ -140,11 +140,14 @@ def _trace(radius: Array, x: Array, y: Array, rotation: Rotation, reach: float) 
     """Depth towards the viewer where the ray through (x, y) meets the head, and whether it does."""
     sparse = np.ascontiguousarray(x[::2, ::2]), np.ascontiguousarray(y[::2, ::2])
     start = np.sqrt(np.maximum(np.float32(reach**2) - sparse[0] ** 2 - sparse[1] ** 2, 0))
-    rough, _ = _march(radius, *sparse, start, rotation, 10)
+    rough, _ = _march(radius, *sparse, start, rotation, 9)
     # Never start below a neighbour: the nearest of the block, and a little to spare.
     rough = cv2.dilate(rough, np.ones((3, 3), np.uint8)) + 3
     start = cv2.resize(rough, x.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    return _march(radius, x, y, start, rotation, 11)
+    depth, hit = _march(radius, x, y, start, rotation, 9)
+    # Rays that graze the underside of the nose creep towards it: no hole of a few samples is one.
+    closed = cv2.morphologyEx(hit.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
+    return depth, closed.astype(np.bool_)
 
 
 def _march(
@@ -152,8 +155,12 @@ def _march(
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Step from `depth` by about the distance to the surface each time; a ray that came within 1 mm of it hit it."""
     nearest = np.full_like(x, -np.inf)
+    start = [x * rotation[0, i] + y * rotation[1, i] for i in range(3)]
+    aside = x * x + y * y
     for _ in range(steps):
-        under = _below_surface(radius, _to_head(x, y, depth, rotation))
+        length = np.sqrt(aside + depth * depth)
+        column, row = texel(*(start[i] + depth * rotation[2, i] for i in range(3)), length)
+        under = cv2.remap(radius, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - length
         nearest = np.maximum(nearest, under)
         # Outside, a grazing ray is farther from the surface than the radius says; inside, come back with care.
         depth = depth + np.where(under < 0, np.float32(1.1) * under, np.minimum(np.float32(0.6) * under, 3))
@@ -176,14 +183,17 @@ def shade(surface: Array, normal: Array, openness: Array, lit: Array, light: Lig
     direction = np.array(light.direction, dtype=np.float32)
     key, sky, ground = (np.array(c, dtype=np.float32) for c in (light.colour, light.ambient, light.bounce))
     facing = normal @ direction
-    diffuse = np.clip((facing[..., None] + _WRAP) / (1 + _WRAP), 0, None) * lit[..., None]
-    up = (0.5 + 0.5 * normal[..., 1])[..., None]
-    ambient = (ground + up * (sky - ground)) * openness[..., None]
+    up = 0.5 + 0.5 * normal[..., 1]
     half = direction + np.array([0, 0, 1], dtype=np.float32)
     half /= np.linalg.norm(half)
-    shine = np.clip(normal @ half, 0, 1) ** 22 * surface[..., 3] * lit * 0.33
-    lit_colour: Array = surface[..., :3] * (diffuse * key + ambient) + shine[..., None] * key
-    return lit_colour
+    shine = np.maximum(normal @ half, 0)
+    shine = (shine * shine * shine) ** 8 * surface[..., 3] * lit * 0.33
+    colour = np.empty((*facing.shape, 3), dtype=np.float32)
+    for c, wrap in enumerate(_WRAP):
+        diffuse = np.maximum(facing + wrap, 0) * lit * (key[c] / (1 + wrap))
+        ambient = (ground[c] + up * (sky[c] - ground[c])) * openness
+        colour[..., c] = surface[..., c] * (diffuse + ambient) + shine * key[c]
+    return colour
 
 
 def _draw_glasses(canvas: _Canvas, identity: Identity, head: Head, rotation: Rotation, shot: Shot) -> None:
