@@ -30,7 +30,7 @@ class DsrConfig:
 
     channels: int = 64
     """Width of the convolutions on the grid."""
-    blocks: int = 5
+    blocks: int = 6
     """Number of residual blocks of two 3 x 3 convolutions."""
     mixers: int = 3
     """How many of the first blocks are followed by a token-mixing layer."""
@@ -38,14 +38,12 @@ class DsrConfig:
     """Hidden width of a token-mixing layer."""
     cell: int = 7
     """Side of a grid cell in pixels; must divide 112."""
-    detail_channels: int = 8
-    """Width of the full-resolution features before the last convolution."""
 
 
 PRESETS: dict[str, DsrConfig] = {
     "default": DsrConfig(),
-    "large": DsrConfig(channels=128, blocks=10, mixers=6, detail_channels=16),
-    "tiny": DsrConfig(channels=16, blocks=1, mixers=1, mixer_width=16, detail_channels=4),
+    "large": DsrConfig(channels=128, blocks=10, mixers=6),
+    "tiny": DsrConfig(channels=16, blocks=1, mixers=1, mixer_width=16),
 }
 
 
@@ -103,8 +101,7 @@ class Dsr(nn.Module):
             if index < config.mixers:
                 layers.append(TokenMixer(width, self.grid**2, config.mixer_width))
         self.body = nn.Sequential(*layers)
-        self.detail = nn.Conv2d(width, config.detail_channels * cell_pixels, 1)
-        self.last = nn.Conv2d(config.detail_channels + 3, 3, 3, padding=1)
+        self.last = nn.Conv2d(width, 3 * cell_pixels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
@@ -114,8 +111,7 @@ class Dsr(nn.Module):
         folded = F.pixel_unshuffle(enlarged - 0.5, self.config.cell)  # (B, 3 * cell^2, grid, grid)
         features = self.stem(torch.cat([folded, self._size_map(low)], dim=1)) + self.position
         features = features + self.body(features)
-        detail = F.leaky_relu(F.pixel_shuffle(self.detail(features), self.config.cell), 0.1)
-        output = enlarged + self.last(torch.cat([detail, enlarged], dim=1))
+        output = enlarged + F.pixel_shuffle(self.last(features), self.config.cell)
         return output if self.training else output.clamp(0.0, 1.0)
 
     def _size_map(self, low: Tensor) -> Tensor:

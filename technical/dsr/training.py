@@ -1,4 +1,4 @@
-"""The parts of a DSR training run: settings that never change in a run, its state on disk, one epoch, one validation."""
+"""The parts of a DSR training run: its state in memory and on disk, one step, one validation."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class RunState:
 
 
 def average_of(model: Dsr, decay: float) -> AveragedModel:
-    """An exponential moving average of weights and buffers, whose memory grows with the run: min(decay, (1+t)/(10+t))."""
+    """An exponential moving average of weights and buffers; after t steps its decay is min(decay, (1+t)/(10+t))."""
 
     def blend(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         keep = min(decay, (1.0 + float(count)) / (10.0 + float(count)))

@@ -1,4 +1,4 @@
-"""Faces with the name of their person, from the layouts users have: `<subject>_<n>.png` files, or a folder per identity.
+"""Faces with the name of their person: `<subject>_<n>.png` files, a folder per identity, or a zip of either.
 
 Reads files only; no torch here.
 """
