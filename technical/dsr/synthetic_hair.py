@@ -84,7 +84,8 @@ def beard_mask(identity: Identity, rest: Rest, rng: np.random.Generator) -> Arra
     side = np.abs(rest.x)
     base = -nose.length - 4
     low = mouth.y + mouth.upper * 0.5
-    moustache = step((base - rest.y) / 5) * step((rest.y - low + 6) / 5) * step((mouth.width + 5 - side) / 7)
+    droop = rest.y + 0.004 * side**2
+    moustache = step((base - 1 - droop) / 5) * step((rest.y - low + 3) / 4) * step((mouth.width + 2 - side) / 8)
     chin = bump(side, rest.y, 0, mouth.y - 34, 17, 14) * 1.6 + bump(side, rest.y, mouth.width + 5, mouth.y - 8, 5, 14)
     cheek = np.interp(side, [0, 14, 30, 48, 64, 72], [mouth.y - 13, mouth.y - 9, mouth.y + 4, -44, -18, 4])
     jaw = step((cheek.astype(np.float32) - rest.y) / 12)

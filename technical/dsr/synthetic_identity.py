@@ -296,7 +296,7 @@ def _hair(rng: np.random.Generator, melanin: float, masculine: float, age: float
         hairline=_spread(rng, 62 + 8 * masculine * age, 6),
         recession=float(rng.uniform(0, 12)) + (22 * age * float(rng.random()) if masculine > 0.5 else 0.0),
         parting=float(rng.uniform(-1, 1)),
-        fringe=float(rng.uniform(14, 34)) if fringe else 0.0,
+        fringe=float(rng.uniform(12, 30)) if fringe else 0.0,
         volume=float(rng.uniform(4, 13)) if masculine > 0.5 else float(rng.uniform(8, 20)),
         side_volume=float(rng.uniform(1, 8)) if masculine > 0.5 else float(rng.uniform(4, 14)),
         curl=float(rng.choice([0.0, rng.uniform(0.2, 0.6), 1.0], p=[0.45, 0.35, 0.2])),
@@ -311,7 +311,7 @@ def _beard(rng: np.random.Generator, masculine: float, age: float, hair: Hair) -
     kinds: tuple[BeardKind, ...] = ("none", "stubble", "moustache", "goatee", "full")
     odds = (0.4, 0.22, 0.1, 0.12, 0.16) if masculine > 0.5 and age > 0.05 else (1.0, 0.0, 0.0, 0.0, 0.0)
     kind = kinds[int(rng.choice(len(kinds), p=odds))]
-    colour = np.asarray(hair.colour) * rng.uniform(0.7, 1.15, size=3)
+    colour = np.asarray(hair.colour) * rng.uniform(0.7, 1.15) * [1.06, 1.0, 0.94]
     return Beard(kind, float(rng.uniform(0.6, 1)), _rgb(colour))
 
 
@@ -321,6 +321,6 @@ def _glasses(rng: np.random.Generator) -> Glasses:
         half_width=float(rng.uniform(22, 27)),
         half_height=float(rng.uniform(15, 21)),
         squareness=float(rng.choice([2.0, 2.6, 4.0, 6.0])),
-        rim=float(rng.uniform(0.8, 2.8)),
+        rim=float(rng.uniform(0.7, 2.1)),
         colour=_rgb(linear_rgb(colours[int(rng.integers(len(colours)))])),
     )

@@ -199,7 +199,7 @@ def shade(surface: Array, normal: Array, openness: Array, lit: Array, light: Lig
 def _draw_glasses(canvas: _Canvas, identity: Identity, head: Head, rotation: Rotation, shot: Shot) -> None:
     glasses = identity.glasses
     assert glasses is not None
-    front = float(head.landmarks[:2, 2].mean()) + 17
+    front = float(head.landmarks[:2, 2].mean()) + 13
     window = _window((np.abs(canvas.x) < 105) & (np.abs(canvas.y) < 75))
     if window is None:
         return

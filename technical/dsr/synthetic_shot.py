@@ -48,16 +48,16 @@ def sample_shot(seed: int, identity: int, image: int) -> Shot:
     rng = np.random.default_rng([2, seed, identity, image])
     clothes = rng.uniform(0.02, 0.6) * rng.uniform(0.3, 1, size=3)
     return Shot(
-        yaw=_bounded(rng, np.deg2rad(15), np.deg2rad(32)),
+        yaw=_bounded(rng, np.deg2rad(12.5), np.deg2rad(25)),
         pitch=_bounded(rng, np.deg2rad(6), np.deg2rad(13)),
-        roll=_bounded(rng, np.deg2rad(6), np.deg2rad(15)),
+        roll=_bounded(rng, np.deg2rad(5), np.deg2rad(12)),
         expression=_expression(rng),
         light=_light(rng),
-        zoom=float(rng.uniform(0.52, 0.7)),
+        zoom=float(rng.uniform(0.48, 0.63)),
         centre=(float(rng.uniform(112, 138)), float(rng.uniform(112, 128))),
         exposure=float(rng.uniform(0.85, 1.25)),
         noise=float(rng.uniform(0.5, 3.5)),
-        blur=float(rng.uniform(0.0, 0.55)),
+        blur=float(rng.uniform(0.2, 0.65)),
         clothes=(float(clothes[0]), float(clothes[1]), float(clothes[2])),
         noise_seed=int(rng.integers(2**31)),
         background_seed=int(rng.integers(2**31)),
