@@ -153,7 +153,11 @@ def describe(faces: ProbeSet) -> None:
     if without_twin:
         print(f"Warning: {without_twin:,} probes have no HR image of the same name; the row hr leaves them out.")
     if strangers:
-        print(f"Warning: {len(strangers):,} people are not in the gallery (non-mated): {', '.join(strangers[:5])} ...")
+        print(f"Warning: {len(strangers):,} people are not in the gallery (non-mated): {_some(strangers)}.")
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 Matched = dict[str, tuple[list[Probe], Matches]]

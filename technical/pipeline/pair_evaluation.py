@@ -108,10 +108,11 @@ class _Scored:
 
 def _mean(values: Floats | None, weights: Floats | None = None) -> float | None:
     """The weighted mean; None without values, without weight, or when infinite (PSNR of an image equal to its HR)."""
-    if values is None or not len(values) or (weights is not None and not weights.any()):
+    if values is None or not len(values) or not np.isfinite(values).all():
         return None
-    mean = float(np.average(values, weights=weights))
-    return mean if np.isfinite(mean) else None
+    if weights is not None and not weights.any():
+        return None
+    return float(np.average(values, weights=weights))
 
 
 def _score(read: Callable[[str], RgbImage], pairs: PairList, chain: Chain, settings: Settings) -> dict[str, _Scored]:

@@ -86,7 +86,7 @@ def load_probes(
     """
     reduce = make_reducer(vlr_size)
     root = _root(root, hr_dir)
-    hr = FaceSet(_inside(root, hr_dir) if hr_dir else _hr_of(root))
+    hr = FaceSet(_hr_folder(root, hr_dir))
     hr.require_identities(2)
     store, names = _vlr_of(root, vlr_dir, hr)
     faces = [Face(name, subject_of(name)) for name in names] if store else hr.faces
@@ -130,8 +130,9 @@ def _root(root: Path | None, hr_dir: Path | None) -> Path | None:
     return default
 
 
-def _hr_of(root: Path | None) -> Path:
-    assert root is not None, "there is a root or an hr_dir"
+def _hr_folder(root: Path | None, hr_dir: Path | None) -> Path:
+    if hr_dir is not None or root is None:
+        return _inside(root, hr_dir or Path(HR_FOLDER))
     if (root / VLR_FOLDER).is_dir() and not (root / HR_FOLDER).is_dir():
         raise UserError(f"{root} holds {VLR_FOLDER} but no {HR_FOLDER}: add the HR images, or give --hr-dir.")
     return root
