@@ -83,5 +83,5 @@ def subject_of(name: str) -> str:
     path = PurePosixPath(name)
     if path.parent.name and path.parent.name not in (HR_FOLDER, VLR_FOLDER):
         return path.parent.name
-    subject, underscore, number = path.stem.rpartition("_")
-    return subject if underscore and number else path.stem
+    subject, _, number = path.stem.rpartition("_")
+    return subject if subject and number else path.stem

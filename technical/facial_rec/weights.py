@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.errors import UserError
-from facial_rec.edgeface import VARIANTS, EdgeFace, Variant, build, low_rank
+from facial_rec.edgeface import VARIANTS, EdgeFace, LoRaLin, Variant, build, low_rank
 
 _PACKED = "._packed_params._packed_params"
 _WRAPPERS = ("backbone_state_dict", "model_state_dict", "state_dict", "backbone", "model")
+_ZIP_START, _PICKLE_START = b"PK", b"\x80"
 _LISTED_KEYS = 8  # how many keys an error spells out
 
 State = dict[str, Tensor]
@@ -30,6 +31,7 @@ def read_pickle(path: Path) -> Any:
     """`torch.load` with `weights_only=True`, on CPU. Raises UserError for a missing, damaged or code-carrying file."""
     if not path.is_file():
         raise UserError(f"{path} is missing: expected a weights file.")
+    _check_beginning(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # quantised tensors are deprecated, and still how the authors publish
@@ -43,6 +45,15 @@ def read_pickle(path: Path) -> Any:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is not a readable weights file ({reason}). Is it whole? Copy it again.") from error
+
+
+def _check_beginning(path: Path) -> None:
+    """Raise UserError unless the file begins as torch.save writes them; torch's own words for that are opaque."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start != _ZIP_START and start[:1] != _PICKLE_START:
+        found = "it is empty, 0 bytes" if not start else "it is neither a zip nor a pickle, as torch.save writes"
+        raise UserError(f"{path} is not a readable weights file ({found}). Is it whole? Copy it again.")
 
 
 def read_state(path: Path) -> State:
@@ -67,7 +78,11 @@ def plain_state(content: Any, path: Path) -> State:
         content = content[inner]
     if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
         raise UserError(f"{path} holds a {type(content).__name__}, expected a state dict (names to tensors).")
-    state = dequantise(content)
+    try:
+        state = dequantise(content)
+    except (TypeError, ValueError, AttributeError) as error:
+        packed = [key for key in content if key.endswith(_PACKED)]
+        raise UserError(f"{path} has int8 layers that hold no weight and bias: {_listed(packed)}.") from error
     strays = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if strays:
         raise UserError(f"{path} is not a state dict: {_listed(strays)} hold no tensor.")
@@ -118,13 +133,13 @@ def recognise(state: State, path: Path) -> tuple[str, EdgeFace]:
     ranks = {
         key.removeprefix("model.").removesuffix(suffix): value.shape[0]
         for key, value in state.items()
-        if key.endswith(suffix)
+        if key.endswith(suffix) and value.ndim == 2
     }
     try:
         model = build(size, ranks)
     except UserError as error:
         raise UserError(f"{path} is not an EdgeFace: {error}") from error
-    return _name_of(size, ranks), model
+    return _name_of(size, ranks, model), model
 
 
 def load_strictly(model: EdgeFace, state: State, path: Path) -> None:
@@ -161,7 +176,7 @@ def _size_of(state: State) -> Variant | None:
             stage, block = int(match[1]), int(match[2])
             depths[stage] = max(depths[stage], block + 1)
     stem, head = state.get("model.stem.0.weight"), state.get("model.head.norm.weight")
-    if stem is None or head is None:
+    if stem is None or head is None or not stem.ndim or not head.ndim:
         return None
     for variant in VARIANTS.values():
         ends = (variant.dims[0], variant.dims[-1])
@@ -170,13 +185,19 @@ def _size_of(state: State) -> Variant | None:
     return None
 
 
-def _name_of(size: Variant, ranks: dict[str, int]) -> str:
-    """The published name with these ranks; else the family name with the ratio of the head's rank."""
-    embedding_in, rank = size.dims[-1], ranks.get("head.fc")
+def _name_of(size: Variant, ranks: dict[str, int], model: EdgeFace) -> str:
+    """The published name with exactly these ranks; else the family name, with the head's rank where it has one."""
+    layers = {
+        name: layer
+        for name, layer in model.model.named_modules()
+        if isinstance(layer, nn.Linear | LoRaLin) and not name.endswith((".linear1", ".linear2"))
+    }
     for name, variant in VARIANTS.items():
-        gamma_rank = low_rank(embedding_in, 512, variant.gamma) if variant.gamma < 1.0 else None
-        if variant.dims == size.dims and not variant.quantised and gamma_rank == rank:
+        published = {
+            key: low_rank(layer.in_features, layer.out_features, variant.gamma) for key, layer in layers.items()
+        }
+        if variant.dims == size.dims and not variant.quantised and ranks == (published if variant.gamma < 1.0 else {}):
             return name
     family = {24: "edgeface_xxs", 32: "edgeface_xs", 48: "edgeface_s", 80: "edgeface_base"}
     stem = family.get(size.dims[0], "edgeface_tiny")
-    return stem if rank is None else f"{stem}_rank_{rank}"
+    return f"{stem}_rank_{ranks.get('head.fc', 'mixed')}" if ranks else stem
