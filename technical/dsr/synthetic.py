@@ -12,8 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dsr.synthetic_identity import Identity, sample_identity
+from dsr.synthetic_identity import Identity
 from dsr.synthetic_maps import Head, build_head
+from dsr.synthetic_people import sample_identity
 from dsr.synthetic_render import Rotation, render, rotation_of
 from dsr.synthetic_shot import Shot, sample_shot
 

@@ -27,18 +27,14 @@ def strands(hair: Hair) -> Array:
     a = np.tensordot(across.astype(np.float32), d, 1)
     b = np.tensordot(along.astype(np.float32), d, 1)
     distance = np.arccos(np.clip(np.tensordot(crown.astype(np.float32), d, 1), -1, 1))
-    angle = np.arctan2(a, b) + 0.12 * hair.curl * np.sin(distance * 18 + 3 * np.sin(angle_of(a, b) * 5))
+    angle = np.arctan2(a, b)
+    angle += 0.12 * hair.curl * np.sin(distance * 18 + 3 * np.sin(angle * 5))
     fine = value_noise(rng, (256, 1024), (int(8 + 60 * hair.curl), 420))
     coarse = value_noise(rng, (256, 1024), (int(4 + 20 * hair.curl), 70))
     texture = 0.6 * fine + 0.6 * coarse
     column = ((angle / (2 * np.pi) + 0.5) * 1023).astype(np.float32)
     row = (distance / np.float32(np.pi) * 255).astype(np.float32)
     return cv2.remap(texture, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-
-
-def angle_of(a: Array, b: Array) -> Array:
-    angle: Array = np.arctan2(a, b)
-    return angle
 
 
 def hair_layer(identity: Identity, rest: Rest, strand: Array) -> tuple[Array, Array]:

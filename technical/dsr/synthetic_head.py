@@ -9,6 +9,7 @@ Features are placed in `rest` coordinates: the (x, y, z) in millimetres of a tex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -53,11 +54,12 @@ def directions() -> Array:
     return (found / np.linalg.norm(found, axis=0)).astype(np.float32)
 
 
-def texel(x: Array, y: Array, z: Array, length: Array) -> tuple[Array, Array]:
-    """Column and row on the map (float32, for cv2.remap) of the directions of points `length` from the middle.
+def texel(point: Sequence[Array] | Array, length: Array) -> tuple[Array, Array]:
+    """Column and row on the map (float32, for cv2.remap) of the directions of points at `length` from (0, 0, 0).
 
     Directions behind the head fall outside the map.
     """
+    x, y, z = point
     scale = np.float32((SIZE - 1) / (2 * REACH)) * np.sqrt(2 / np.maximum(length * (length + z), 1))
     middle = np.float32((SIZE - 1) / 2)
     return x * scale + middle, middle - y * scale
@@ -106,7 +108,7 @@ def place(rest: Rest, points: Array) -> tuple[Array, Array]:
     x, y = points.T[:, None]
     z = np.full_like(x, 85)
     for _ in range(8):
-        column, row = texel(x, y, z, np.sqrt(x * x + y * y + z * z))
+        column, row = texel((x, y, z), np.sqrt(x * x + y * y + z * z))
         radius = cv2.remap(rest.radius, column, row, cv2.INTER_LINEAR)
         z = np.sqrt(np.maximum(radius**2 - x * x - y * y, 1))
     return column, row
@@ -173,6 +175,7 @@ def expression_relief(mouth: Mouth, expression: Expression, x: Array, y: Array) 
 
 
 def mouth_half_width(mouth: Mouth, expression: Expression) -> float:
+    """Half the width of the mouth in millimetres; a smile widens it."""
     return mouth.width * (1 + 0.16 * expression.smile)
 
 

@@ -46,9 +46,9 @@ class _Still:
     rest: Rest
     radius: Array
     surface: Array
-    skin: Array  # of the MOVING window, without hair
-    hair: Array
-    hair_cover: Array  # of the MOVING window
+    skin: Array  # `(4, h, w)` of the MOVING window, without hair
+    hair: Array  # `(h, w, 4)` of it
+    hair_cover: Array  # `(h, w)` of it
     colour: Array
 
 
@@ -61,9 +61,9 @@ def build_head(identity: Identity, expression: Expression, glint: tuple[float, f
     surface[_INNER] = _surface(radius[MOVING], directions()[:, *MOVING])[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
     face = still.skin.copy()
     paint_expression(identity, still.rest, expression, glint, face)
-    face = cv2.GaussianBlur(face, (0, 0), 0.6)  # skin scatters light: no drawn edge stays hard
-    face += still.hair_cover[..., None] * (still.hair[MOVING] - face)
-    colour[MOVING] = face
+    soft = cv2.GaussianBlur(cv2.merge(list(face)), (0, 0), 0.6)  # skin scatters light: no drawn edge stays hard
+    soft += still.hair_cover[..., None] * (still.hair - soft)
+    colour[MOVING] = soft
     return Head(radius, surface, colour, _landmarks(identity, expression, still.rest, radius))
 
 
@@ -81,15 +81,16 @@ def _still(identity: Identity) -> _Still:
     hair = np.full((SIZE, SIZE, 4), 0.12, dtype=np.float32)
     hair[..., :3] = np.array(identity.hair.colour, dtype=np.float32) * np.exp(0.55 * strand)[..., None]
     skin = paint_skin(identity, rest, beard, rng)
-    colour = skin + cover[..., None] * (hair - skin)
+    bare = cv2.merge(list(skin))
+    colour = bare + cover[..., None] * (hair - bare)
     surface = _surface(radius, directions())
-    return _Still(rest, radius, surface, skin[MOVING], hair, cover[MOVING], colour)
+    return _Still(rest, radius, surface, skin[:, *MOVING], hair[MOVING], cover[MOVING], colour)
 
 
 def _landmarks(identity: Identity, expression: Expression, rest: Rest, radius: Array) -> Array:
     columns, rows = place(rest, landmarks_at_rest(identity, expression))
-    position = (cv2.remap(radius * axis, columns, rows, cv2.INTER_LINEAR)[0] for axis in directions())
-    return np.stack(list(position), axis=1)
+    length, *direction = (cv2.remap(plane, columns, rows, cv2.INTER_LINEAR)[0] for plane in (radius, *directions()))
+    return np.stack([length * axis for axis in direction], axis=1)
 
 
 def _surface(radius: Array, direction: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The colouring of a synthetic head, painted on the map of `synthetic_head`: linear RGB and gloss, `(H, W, 4)`."""
+"""The colouring of a synthetic head, painted on the map of `synthetic_head`: linear RGB and gloss, `(4, H, W)`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ SKIN_GLOSS = 0.22
 
 
 def paint_skin(identity: Identity, rest: Rest, beard: Array, rng: np.random.Generator) -> Array:
-    """Everything that no expression moves: skin, its marks and the beard; `(SIZE, SIZE, 4)`."""
+    """Everything that no expression moves: skin, its marks and the beard; `(4, SIZE, SIZE)`."""
     skin, shape = identity.skin, rest.x.shape
     side = np.abs(rest.x)
-    colour = np.empty((*shape, 4), dtype=np.float32)
-    colour[..., :3] = skin.colour
-    colour[..., 3] = SKIN_GLOSS
+    colour = np.empty((4, *shape), dtype=np.float32)
+    colour[:] = np.array([*skin.colour, SKIN_GLOSS])[:, None, None]
     mottled = 0.035 * value_noise(rng, shape, (34, 34)) + 0.03 * value_noise(rng, shape, (150, 150))
-    colour[..., :3] *= (1 + skin.mottling * mottled)[..., None]
+    colour[:3] *= 1 + skin.mottling * mottled
     red = bump(side, rest.y, 40, -36, 15, 13) + 0.9 * bump(side, rest.y, 0, -identity.nose.length + 6, 12, 9)
     red += 0.5 * bump(side, rest.y, 0, 6 - identity.skull.chin_length, 14, 10)
-    colour[..., :3] *= 1 - (0.5 * skin.redness * red)[..., None] * np.array([0.1, 0.42, 0.4], dtype=np.float32)
+    for channel, share in enumerate((0.1, 0.42, 0.4)):
+        colour[channel] *= 1 - (0.5 * share * skin.redness) * red
     tired = bump(side, rest.y, identity.eyes.distance / 2 - 3, -11, 11, 4) * (0.12 + 0.3 * skin.age)
     tired += 0.25 * bump(side, rest.y, identity.eyes.distance / 2 - 12, 3, 6, 9)
     _blend(colour, tired, np.asarray(skin.colour) * [0.55, 0.42, 0.45], SKIN_GLOSS)
@@ -62,7 +62,7 @@ def _paint_lines(identity: Identity, rest: Rest, colour: Array) -> None:
 def paint_expression(
     identity: Identity, rest: Rest, expression: Expression, glint: Sequence[float], face: Array
 ) -> None:
-    """Paint nostrils, lips, brows and eyes onto the MOVING window `face` `(h, w, 4)`, in place.
+    """Paint nostrils, lips, brows and eyes onto the MOVING window `face` `(4, h, w)`, in place.
 
     `glint` is where the light is mirrored in the eyes: (x, y) of its unit direction.
     """
@@ -72,9 +72,9 @@ def paint_expression(
     for side in (-1, 1):
         middle = side * identity.eyes.distance / 2
         window, ex, ey = _near(x, y, middle, 22.0, 40, 18)
-        _paint_brow(identity, expression, ex * side, ey + 22, face[window])
+        _paint_brow(identity, expression, ex * side, ey + 22, face[:, *window])
         window, ex, ey = _near(x, y, middle, 1.0, 22, 15)
-        _paint_eye(identity, expression, ex, ey + 1, side, glint, face[window])
+        _paint_eye(identity, expression, ex, ey + 1, side, glint, face[:, *window])
 
 
 def _near(
@@ -88,15 +88,16 @@ def _near(
 
 
 def _blend(layer: Array, alpha: Array, colour: Sequence[float] | np.ndarray, gloss: float) -> None:
-    """Cover `layer` `(h, w, 4)` with a colour and a gloss where `alpha` `(h, w)` says so, in place."""
-    target = np.array([*colour, gloss], dtype=np.float32)
-    layer += np.clip(alpha, 0, 1)[..., None].astype(np.float32) * (target - layer)
+    """Cover `layer` `(4, h, w)` with a colour and a gloss where `alpha` `(h, w)` says so, in place."""
+    alpha = np.clip(alpha, 0, 1).astype(np.float32)
+    for plane, target in zip(layer, (*colour, gloss), strict=True):
+        plane += alpha * (np.float32(target) - plane)
 
 
 def _paint_nostrils(identity: Identity, x: Array, y: Array, whole: Array) -> None:
     nose = identity.nose
     window, x, y = _near(x, y, 0.0, 0.0, nose.width + 8, nose.length + 12)
-    face = whole[window]
+    face = whole[:, *window]
     hole = bump(np.abs(x), y, nose.width * 0.45, -nose.length - 2.2, 2.9, 1.7)
     wing = bump(np.abs(x), y, nose.width + 1.5, -nose.length + 2, 1.6, 5)
     dark = np.asarray(identity.skin.colour)
@@ -108,7 +109,7 @@ def _paint_mouth(identity: Identity, expression: Expression, x: Array, y: Array,
     mouth, smile, opened = identity.mouth, expression.smile, expression.mouth_open
     width = mouth_half_width(mouth, expression)
     window, x, y = _near(x, y, 0.0, mouth.y, width + 8, 26)
-    face = whole[window]
+    face = whole[:, *window]
     t = x / width
     arch = np.clip(1 - t * t, 0, 1)
     line = 4 * smile * t * t - 0.8 * np.exp(-((t / 0.25) ** 2)) * mouth.bow
@@ -129,7 +130,7 @@ def _paint_mouth(identity: Identity, expression: Expression, x: Array, y: Array,
         bite = gap_top - (0.75 * opened) * arch
         gaps = 1 - 0.25 * np.exp(-(((np.abs(x) % 7.5) / 0.6) ** 2))
         _blend(face, hole * step((y - bite) / 0.9), np.array([0.7, 0.66, 0.58]) * 0.95, 0.3)
-        face[..., :3] *= (1 - hole * (1 - gaps * (1 - 0.45 * t * t)))[..., None]
+        face[:3] *= 1 - hole * (1 - gaps * (1 - 0.45 * t * t))
     seam = np.exp(-(((y - line) / 0.75) ** 2)) * step((1.04 - np.abs(t)) / 0.1)
     _blend(face, 0.85 * seam * (1 - min(opened / 3, 1)), tone * [0.2, 0.14, 0.14], 0.1)
     corner = bump(np.abs(x), y, width, 4 * smile, 2.2, 1.6)
@@ -172,7 +173,7 @@ def _paint_eye(
     _blend(face, ball * 0.5 * step((np.abs(t) - 0.8) / 0.3), (0.5, 0.28, 0.26), 0.5)
     _paint_iris(identity, expression, x, y, glint, ball, face)
     shade = ball * step((lifted - upper + 2.2) / 3)
-    face[..., :3] *= (1 - 0.5 * shade)[..., None]
+    face[:3] *= 1 - 0.5 * shade
     lash = np.exp(-(((lifted - upper) / (0.55 + 0.75 * eyes.lash)) ** 2))
     lash *= step((1.06 + 0.1 * eyes.lash - np.abs(t)) / 0.1)
     _blend(face, (0.7 + 0.3 * min(eyes.lash, 1)) * lash, skin * 0.04, 0.05)

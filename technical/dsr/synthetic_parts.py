@@ -29,6 +29,7 @@ class Ellipsoid:
 
 
 def ellipsoids(identity: Identity, shot: Shot) -> list[Ellipsoid]:
+    """Neck and shoulders, and either the long hair behind the head or, with short hair, the ears."""
     skin, skull, hair = identity.skin.colour, identity.skull, identity.hair
     neck = skull.jaw_width * 0.8
     parts = [

@@ -109,7 +109,7 @@ def _draw_head(canvas: _Canvas, head: Head, rotation: Rotation, shot: Shot) -> N
     x, y = canvas.x[window], canvas.y[window]
     depth, hit = _trace(head.radius, x, y, rotation, reach)
     point = _to_head(x, y, depth, rotation)
-    column, row = texel(*point, _length(point))
+    column, row = texel(point, _length(point))
     sampled = cv2.remap(head.surface, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     surface = cv2.remap(head.colour, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     normal = sampled[..., :3] @ rotation.T
@@ -132,7 +132,7 @@ def _length(point: Array) -> Array:
 def _below_surface(radius: Array, point: Array) -> Array:
     """Millimetres that points `(3, h, w)` lie under the surface, measured along the radius; negative outside."""
     length = _length(point)
-    column, row = texel(*point, length)
+    column, row = texel(point, length)
     return cv2.remap(radius, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - length
 
 
@@ -159,7 +159,7 @@ def _march(
     aside = x * x + y * y
     for _ in range(steps):
         length = np.sqrt(aside + depth * depth)
-        column, row = texel(*(start[i] + depth * rotation[2, i] for i in range(3)), length)
+        column, row = texel([start[i] + depth * rotation[2, i] for i in range(3)], length)
         under = cv2.remap(radius, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) - length
         nearest = np.maximum(nearest, under)
         # Outside, a grazing ray is farther from the surface than the radius says; inside, come back with care.
@@ -208,7 +208,7 @@ def _draw_glasses(canvas: _Canvas, identity: Identity, head: Head, rotation: Rot
     depth = (front - x * rotation[0, 2] - y * rotation[1, 2]) / rotation[2, 2]
     px, py, _ = _to_head(x, y, depth, rotation)
     rim, glass = glasses_cover(glasses, identity.eyes.distance, px, py)
-    seen = depth > canvas.depth[window] - 6
+    seen = depth > canvas.depth[window] - 12
     light = np.array(shot.light.ambient, dtype=np.float32)
     key = np.array(shot.light.colour, dtype=np.float32)
     sheen = 0.05 * np.exp(-(((px * 0.5 + py - 6) / 7) ** 2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dsr.synthetic import ARCFACE_TEMPLATE, render_aligned, render_scene, similarity
-from dsr.synthetic_identity import sample_identity
+from dsr.synthetic_people import sample_identity
 from dsr.synthetic_shot import sample_shot
 
 DETECTOR_SCORE = 0.9  # YuNet's own default
@@ -126,7 +126,7 @@ def test_edgeface_tells_them_apart(shared: Path) -> None:
 
     from facial_rec.embedder import load_embedder
 
-    people = np.repeat(np.arange(40), 6)
+    people = np.repeat(np.arange(30), 6)
     faces = np.stack([render_aligned(0, int(person), index % 6) for index, person in enumerate(people)])
     embedder = load_embedder(shared / "weights/edgeface_xxs_q.pt")
     with torch.no_grad():
