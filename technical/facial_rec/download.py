@@ -7,8 +7,8 @@ SHA-256 is printed for your records.
 
 from __future__ import annotations
 
+import http.client
 import shutil
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -40,12 +40,17 @@ def download_weights(name: str, folder: Path = REPOSITORY_ROOT / "checkpoints") 
     with replacing(target) as temporary:
         try:
             _fetch(address, temporary)
-        except (urllib.error.URLError, OSError, TimeoutError) as error:
+        except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
             raise UserError(
                 f"{name} is not here and {address} could not be fetched ({error}). "
                 f"Download it yourself and put it at {target}, or give --edgeface another file."
             ) from error
-        verify_download(temporary, stem)
+        try:
+            verify_download(temporary, stem)
+        except UserError as error:
+            raise UserError(
+                f"What {address} sent was not kept: {error} Or put the file at {target} yourself."
+            ) from error
     print(f"[EdgeFace] Saved {target}, sha256 {sha256_of(target)} (CC BY-NC-SA 4.0, research use)")
     return target
 
@@ -54,15 +59,13 @@ def verify_download(path: Path, name: str) -> None:
     """Raise UserError unless `path` is a state dict of the variant `name` with the right size and every key."""
     size, expected = path.stat().st_size, KNOWN_SIZES.get(name)
     if expected is not None and size != expected:
-        raise UserError(
-            f"The download of {name} has {size:,} bytes, expected {expected:,}: it was not kept. Try again."
-        )
+        raise UserError(f"The download of {name} has {size:,} bytes, expected {expected:,}. Try again.")
     state = read_state(path)
     _, model = recognise(state, path)
     load_strictly(model, state, path)
     found, wanted = count_parameters(model), count_parameters(get_model(name))
     if found != wanted:
-        raise UserError(f"The download of {name} has {found:,} parameters, expected {wanted:,}: it was not kept.")
+        raise UserError(f"The download of {name} has {found:,} parameters, expected {wanted:,}.")
 
 
 def _fetch(address: str, target: Path) -> None:

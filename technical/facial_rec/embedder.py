@@ -6,6 +6,7 @@ what trains the super-resolution network, so no `no_grad` stands here.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from common.errors import UserError
 from common.files import sha256_of
 from common.paths import find_weights
 from facial_rec.download import download_weights
-from facial_rec.edgeface import EMBEDDING_DIM, INPUT_SIZE, normalise
+from facial_rec.edgeface import EMBEDDING_DIM, INPUT_SIZE, VARIANTS, normalise
 from facial_rec.weights import load_strictly, read_state, recognise
 
 
@@ -65,7 +66,7 @@ def load_embedder(weights: str | Path, device: torch.device | str = "cpu", allow
     authors. TorchScript is tried first. Raises UserError when the file is missing, damaged, holds code, or when any key
     differs from the architecture that its keys name.
     """
-    path = find_weights(weights) or (download_weights(str(weights)) if allow_download else None)
+    path = _find(weights) or (download_weights(str(weights)) if allow_download else None)
     if path is None:
         raise UserError(f"{weights} is missing: expected an EdgeFace weights file here or in checkpoints/.")
     print(f"[EdgeFace] Attempting TorchScript load from {weights}")
@@ -85,6 +86,11 @@ def load_embedder(weights: str | Path, device: torch.device | str = "cpu", allow
         kind = "torchscript"
     embedder = Embedder(network, Source(path, sha256_of(path), kind, variant))
     return embedder.to(device)
+
+
+def _find(weights: str | Path) -> Path | None:
+    """The file as it is named, or, for a published name without its ending, `<name>.pt`."""
+    return find_weights(weights) or (find_weights(f"{weights}.pt") if str(weights) in VARIANTS else None)
 
 
 def _load_torchscript(path: Path) -> nn.Module:
@@ -120,19 +126,19 @@ def check_gradient(embedder: Embedder, device: torch.device | str = "cpu") -> No
         embeddings = embedder(images)
     except RuntimeError as error:
         raise UserError(f"{path} does not run on {device} ({_first_line(error)}). {cure}") from error
-    if embeddings.ndim != 2 or embeddings.shape[1] != EMBEDDING_DIM:
-        raise UserError(f"{path} gives outputs of shape {tuple(embeddings.shape)}, expected (B, {EMBEDDING_DIM}).")
+    shape = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
+    if shape != (len(images), EMBEDDING_DIM):
+        raise UserError(f"{path} gives for {len(images)} images {shape}, expected ({len(images)}, {EMBEDDING_DIM}).")
     gradient = None
     if embeddings.requires_grad:
-        try:
+        with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of the int8 layers that are refused below
             gradient = torch.autograd.grad(embeddings.square().sum(), images, allow_unused=True)[0]
-        except RuntimeError:
-            gradient = None
+    if gradient is not None and not bool(gradient.isfinite().all()):
+        raise UserError(f"{path} gives a NaN or infinite gradient for an ordinary image. Use another weights file.")
     if gradient is None or not bool(gradient.abs().max() > 0):
         found = "none" if gradient is None else "zero"
         raise UserError(
             f"{path} gives its input no gradient (found: {found}), so an identity loss through it would train nothing. "
             f"It is probably quantised to int8 or exported under no_grad. {cure}"
         )
-    if not bool(gradient.isfinite().all()):
-        raise UserError(f"{path} gives a NaN or infinite gradient for an ordinary image. Use another weights file.")

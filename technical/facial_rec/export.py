@@ -32,7 +32,7 @@ class Config:
     """Export an EdgeFace as float TorchScript."""
 
     edgeface: str
-    """Weights to read: a state dict (float or int8), a fine-tuned .pth, or a TorchScript with EdgeFace's names."""
+    """Weights to read: a state dict (float or int8), a fine-tuned .pth, or a TorchScript (float or int8)."""
     out: Path = Path("checkpoints/edgeface_xxs.pt")
     """TorchScript file to write; an existing one is replaced only after the comparison passes."""
     seed: int = 0
@@ -71,7 +71,8 @@ def save_torchscript(model: EdgeFace, out: Path, metadata: dict[str, object], se
     with replacing(out) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated; TorchScript is what users of this pipeline pass on
         extra = {"metadata.json": json.dumps(metadata)}
-        torch.jit.save(torch.jit.script(model), str(temporary), _extra_files=extra)
+        with open(temporary, "wb") as file:  # by name, torch would write that name inside: another sha256 every time
+            torch.jit.save(torch.jit.script(model), file, _extra_files=extra)
         exported = torch.jit.load(str(temporary))
         worst = max(_difference(model, exported, size, seed) for size in BATCH_SIZES)
         if not worst <= TOLERANCE:

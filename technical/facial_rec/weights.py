@@ -62,14 +62,21 @@ def read_state(path: Path) -> State:
 
 
 def read_edgeface_state(path: Path) -> State:
-    """As `read_state`, but a TorchScript file is read too: its parameters under their own names."""
+    """As `read_state`, but a TorchScript file, float or int8, is read too."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             script = torch.jit.load(str(path), map_location="cpu")
     except (RuntimeError, ValueError):
         return read_state(path)
-    return plain_state(dict(script.state_dict()), path)
+    return plain_state({**script.state_dict(), **_packed_layers(script)}, path)
+
+
+def _packed_layers(script: torch.nn.Module) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """The int8 linear layers of a TorchScript, which its state dict leaves out, under their state-dict keys."""
+    holders = {name: getattr(module, "_packed_params", None) for name, module in script.named_modules()}
+    packed = {name: value for name, value in holders.items() if isinstance(value, torch.ScriptObject)}
+    return {f"{name}._packed_params": torch.ops.quantized.linear_unpack(value) for name, value in packed.items()}
 
 
 def plain_state(content: Any, path: Path) -> State:
