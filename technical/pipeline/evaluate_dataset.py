@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from common import cli
-from common.errors import UserError
 from common.files import replacing, write_json
 from common.paths import find_weights
 from facial_rec import bootstrap
@@ -34,7 +33,7 @@ from pipeline.identification import (
     join,
     per_subject,
 )
-from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, load_chain
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.probes import Probe, ProbeSet, key_of, load_probes
 from pipeline.provenance import command_of
 from pipeline.tables import format_table, percent
@@ -106,8 +105,7 @@ class Config:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Print the tables, write the files asked for, and return what the JSON holds."""
-    if cfg.bootstrap < 0:
-        raise UserError(f"--bootstrap {cfg.bootstrap}: expected 0 or more resamples.")
+    check_settings(cfg.threshold, cfg.bootstrap)
     faces = load_probes(cfg.dataset_root, cfg.hr_dir, cfg.vlr_dir, cfg.vlr_size, cfg.limit)
     describe(faces)
     chain, checksums = load_chain([cfg.edgeface], choose_dsr(cfg.dsr), cfg.device, cfg.batch_size, cfg.threads)

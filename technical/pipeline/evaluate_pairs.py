@@ -76,11 +76,11 @@ class Config:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Print the table, write `cfg.json` if given, and return what it holds."""
+    settings = Settings(cfg.vlr_size, cfg.protocol, cfg.threshold, cfg.reduction, cfg.bootstrap, cfg.seed)
     store = ImageStore(find_dataset(cfg.images))
     pairs = read_pairs(cfg.pairs, store.names)
     edgeface = cfg.edgeface or (DEFAULT_EDGEFACE,)
     chain, checksums = load_chain(edgeface, cfg.dsr, cfg.device, cfg.batch_size, cfg.threads)
-    settings = Settings(cfg.vlr_size, cfg.protocol, cfg.threshold, cfg.reduction, cfg.bootstrap, cfg.seed)
     result = evaluate_store(store, pairs, chain, settings)
     result |= {"weights": checksums, "command": command_of("pipeline.evaluate_pairs", cfg)}
     print_result(result, chain)

@@ -44,6 +44,14 @@ def load_chain(
     return Chain(named, network, chosen, batch_size), checksums
 
 
+def check_settings(threshold: float, resamples: int) -> None:
+    """Refuse, before anything is computed, a threshold that is no cosine and a negative number of resamples."""
+    if not -1.0 <= threshold <= 1.0:
+        raise UserError(f"--threshold {threshold}: expected a cosine, from -1 to 1.")
+    if resamples < 0:
+        raise UserError(f"--bootstrap {resamples}: expected 0 or more resamples.")
+
+
 def set_threads(threads: int) -> None:
     """Let torch use this many CPU threads; 0 leaves it as it is."""
     if threads < 0:

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from common.errors import UserError
 from common.images import RgbImage
 from facial_rec import bootstrap, metrics
 from facial_rec.metrics import Figures, Floats
 from pipeline.embedding import Chain, Embedded, Reduction, embed, hr_batches, make_reducer
+from pipeline.networks import check_settings
 from pipeline.pairs import PairList
 
 Protocol = Literal["lr-lr", "lr-hr"]
@@ -42,6 +43,9 @@ class Settings:
     """Resamples behind the 95 % intervals; 0 leaves them out."""
     seed: int = 0
     """Seed of the resampling."""
+
+    def __post_init__(self) -> None:
+        check_settings(self.threshold, self.bootstrap)
 
 
 def evaluate(read: Callable[[str], RgbImage], pairs: PairList, chain: Chain, settings: Settings) -> dict[str, Any]:
@@ -123,31 +127,23 @@ def _score(read: Callable[[str], RgbImage], pairs: PairList, chain: Chain, setti
     rest = embed(chain, hr_batches(chain, read, hr_only), len(hr_only), "hr") if hr_only else Embedded()
     subjects = {pair.first: pair.first_subject for pair in pairs.pairs}
     subjects |= {pair.second: pair.second_subject for pair in pairs.pairs}
+    rows = {name: row for row, name in enumerate([*low_names, *hr_only])}
+    first = [rows[pair.first] for pair in pairs.pairs]
+    second = [rows[pair.second] for pair in pairs.pairs]
     scored = {}
     for recogniser in chain.embedders:
-        hr = dict(zip([*low_names, *hr_only], _stacked(low, rest, recogniser), strict=True))
+        hr = np.concatenate([part.vectors[recogniser, "hr"] for part in (low, rest) if part.vectors])
         for method in chain.methods:
-            own = dict(zip(low_names, low.vectors[recogniser, method], strict=True))
-            other = own if settings.protocol == "lr-lr" else hr
-            if method == "hr":
-                own = other = hr
-            scores = metrics.cosine_pairs(
-                np.stack([own[pair.first] for pair in pairs.pairs]),
-                np.stack([other[pair.second] for pair in pairs.pairs]),
-            )
+            probes = hr if method == "hr" else low.vectors[recogniser, method]
+            others = probes if settings.protocol == "lr-lr" else hr
             scored[method_key(chain, recogniser, method)] = _Scored(
-                scores=scores,
+                scores=metrics.cosine_pairs(probes[first], others[second]),
                 genuine=pairs.genuine,
                 folds=pairs.fold_numbers,
                 quality={} if method == "hr" else _quality(low, recogniser, method),
                 image_subjects=tuple(subjects[name] for name in low_names),
             )
     return scored
-
-
-def _stacked(low: Embedded, rest: Embedded, recogniser: str) -> Floats:
-    parts = [embedded.vectors[recogniser, "hr"] for embedded in (low, rest) if embedded.vectors]
-    return np.concatenate(parts)
 
 
 def _quality(low: Embedded, recogniser: str, method: str) -> dict[str, Floats]:
@@ -162,14 +158,14 @@ def _replicate(pairs: PairList, scored: dict[str, _Scored], settings: Settings) 
     """Every figure of every method in every resample of people; the resamples are the same for all methods."""
     if settings.bootstrap == 0:
         return {}
-    if settings.bootstrap < 0:
-        raise UserError(f"--bootstrap {settings.bootstrap}: expected 0 or more resamples.")
     images = next(iter(scored.values())).image_subjects
     (first, second, image), count = bootstrap.number_subjects(
         [pair.first_subject for pair in pairs.pairs], [pair.second_subject for pair in pairs.pairs], images
     )
     draws = bootstrap.resample_subjects(count, settings.bootstrap, settings.seed)
-    return {key: _replicate_one(one, draws, (first, second, image), settings.threshold) for key, one in scored.items()}
+    subjects = (first, second, image)
+    progress = tqdm(scored.items(), desc="95 % intervals", unit="method")
+    return {key: _replicate_one(one, draws, subjects, settings.threshold) for key, one in progress}
 
 
 def _replicate_one(

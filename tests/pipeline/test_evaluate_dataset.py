@@ -286,6 +286,8 @@ def test_no_dataset_at_all_says_how_to_make_one(
         ({"vlr_size": 4}, "--vlr-size is 4"),
         ({"bootstrap": -1}, "--bootstrap -1"),
         ({"batch_size": 0}, "--batch-size 0"),
+        ({"threshold": 1.5}, "--threshold 1.5: expected a cosine"),
+        ({"threshold": float("nan")}, "--threshold nan"),
         ({"threads": -2}, "--threads -2"),
         ({"device": "warp"}, "--device warp"),
     ],

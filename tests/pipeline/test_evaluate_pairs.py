@@ -242,6 +242,8 @@ def test_errors_end_with_status_2(config: Config, capsys: pytest.CaptureFixture[
         ({"edgeface": ("nowhere.pt",)}, "nowhere.pt is missing"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"bootstrap": -1}, "--bootstrap -1"),
+        ({"threshold": 1.5}, "--threshold 1.5: expected a cosine"),
+        ({"threshold": float("nan")}, "--threshold nan"),
         ({"threads": -1}, "--threads -1"),
         ({"device": "warp"}, "--device warp"),
     ],
