@@ -279,13 +279,13 @@ def train_one_epoch(
             high, low = reduce_batch(pixels, generator, sizes, reduction, place.device)
             rate = learning_rate(state.step, total_steps, cfg.learning_rate, cfg.warmup_steps)
             parts = train_step(state, loss, high, low, rate, mixed_precision=place.device.type == "cuda")
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value
+            for part, value in parts.items():
+                sums[part] = sums.get(part, 0.0) + value
             per_step = (time.monotonic() - started) / (state.step - first_step)
             left = per_step * (total_steps - state.step)
             progress.set_description(f"{name}, run left {_hours(left)}, loss {parts['loss']:.3f}", refresh=False)
             progress.update(len(pixels))
-    return {name: value / (state.step - first_step) for name, value in sums.items()}
+    return {part: value / (state.step - first_step) for part, value in sums.items()}
 
 
 def _hours(seconds: float) -> str:
