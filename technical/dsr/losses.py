@@ -90,8 +90,8 @@ class LpipsLoss(nn.Module):
         name, address = LPIPS_BACKBONE[net]
         if backbone_file is None or not backbone_file.is_file():
             raise UserError(
-                f"LPIPS needs torchvision's {net} weights, and {backbone_file or name} is not here. Download {address}, "
-                "put it in checkpoints/, and pass --lpips-backbone; or set --lpips-weight 0."
+                f"LPIPS needs torchvision's {net} weights, and {backbone_file or name} is not here. "
+                f"Download {address}, put it in checkpoints/, and pass --lpips-backbone; or set --lpips-weight 0."
             )
         import lpips  # slow to import, and only needed when the term is on
 
@@ -111,13 +111,15 @@ def _fill_lpips_backbone(network: nn.Module, path: Path) -> None:
     state = read_pickle(path)
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, expected torchvision's state dict.")
-    own = network.net.state_dict()
+    backbone = network.net
+    assert isinstance(backbone, nn.Module)
+    own = backbone.state_dict()
     wanted = {key: f"features.{key.split('.', 1)[1]}" for key in own}
     missing = [source for source in wanted.values() if source not in state]
     misshapen = [s for key, s in wanted.items() if s in state and state[s].shape != own[key].shape]
     if missing or misshapen:
         raise UserError(f"{path} is not the backbone LPIPS wants: missing {missing[:4]}, other shapes {misshapen[:4]}.")
-    network.net.load_state_dict({key: state[source] for key, source in wanted.items()}, strict=True)
+    backbone.load_state_dict({key: state[source] for key, source in wanted.items()}, strict=True)
 
 
 class DsrLoss(nn.Module):
