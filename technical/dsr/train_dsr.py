@@ -232,7 +232,7 @@ def _validation_beside(train_root: Path, given: bool) -> Path | None:
 
 def _fresh_state(cfg: Config, place: Place) -> RunState:
     torch.manual_seed(cfg.seed)
-    model = Dsr(preset(cfg.preset)).to(place.device, memory_format=torch.channels_last)
+    model = Dsr(preset(cfg.preset)).to(place.device).to(memory_format=torch.channels_last)
     decays = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decays, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": 0.0}]

@@ -147,7 +147,7 @@ def _seconds(call: Callable[[], object], device: torch.device) -> float:
 def training_rate(cfg: Config, device: torch.device) -> float:
     """Faces a second of whole training steps with the identity loss, sizes 8 to 64."""
     embedder = load_embedder(cfg.edgeface, device)
-    model = Dsr(preset("default")).to(device, memory_format=torch.channels_last)
+    model = Dsr(preset("default")).to(device).to(memory_format=torch.channels_last)
     state = RunState(model, model, average_of(model, 0.999), torch.optim.AdamW(model.parameters(), lr=1e-4))
     loss, place = DsrLoss(embedder), Place(device)
     sizes, reduction = SizeChoice.parse(["8-64"]), reduction_named("canonical")
