@@ -16,6 +16,7 @@ from dsr.model import Dsr, DsrConfig
 from facial_rec.weights import describe_difference, read_pickle
 
 FORMAT = "dsr-1"
+LARGEST_SETTING = 4096  # a damaged configuration should be named, not built
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,12 @@ def save_dsr(path: Path, model: Dsr, metadata: Mapping[str, Any]) -> None:
     """Write `model` and `metadata` (plain values only) to `path`, atomically."""
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     content = {"format": FORMAT, "config": asdict(model.config), "metadata": dict(metadata), "state_dict": state}
-    write_with(path, lambda temporary: torch.save(content, temporary))
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:  # by name, torch would write that name inside: another sha256 every time
+            torch.save(content, file)
+
+    write_with(path, write)
 
 
 def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[Dsr, DsrInfo]:
@@ -49,20 +55,32 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[D
         raise UserError(f"{path} is not a DSR checkpoint of format {FORMAT}: expected a file that train_dsr wrote.")
     config = _config_from(content.get("config"), path)
     model = Dsr(config)
-    state = content.get("state_dict")
-    if not isinstance(state, dict):
-        raise UserError(f"{path} has no state dict. Train or copy it again.")
+    state, metadata = content.get("state_dict"), content.get("metadata")
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path} has unreadable metadata: expected a dictionary. Train or copy it again.")
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        strays = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)] if state else []
+        raise UserError(f"{path} has no state dict of tensors {strays[:4]}. Train or copy it again.")
     if difference := describe_difference(model.state_dict(), state):
         raise UserError(f"{path} does not fit its own configuration: {difference}. Every key must match.")
     if broken := [key for key, value in state.items() if not bool(value.isfinite().all())]:
         raise UserError(f"{path} holds NaN or infinite weights in {', '.join(broken[:4])}. Use an earlier checkpoint.")
     model.load_state_dict(state, strict=True)
     model.requires_grad_(False).eval().to(device)
-    return model, DsrInfo(path, sha256_of(path), config, dict(content.get("metadata") or {}))
+    return model, DsrInfo(path, sha256_of(path), config, metadata)
 
 
 def _config_from(values: Any, path: Path) -> DsrConfig:
     known = {field.name for field in fields(DsrConfig)}
-    if not isinstance(values, dict) or set(values) != known or not all(isinstance(v, int) for v in values.values()):
-        raise UserError(f"{path} has an unreadable configuration ({values}): expected integers named {sorted(known)}.")
+    if not isinstance(values, dict) or set(values) != known or not all(map(_is_plausible, values.values())):
+        raise UserError(
+            f"{path} has an unreadable configuration ({values}): expected integers from 0 to {LARGEST_SETTING} "
+            f"named {', '.join(sorted(known))}."
+        )
+    if not all(values[name] for name in ("channels", "mixer_width", "cell")):
+        raise UserError(f"{path} has a configuration ({values}) without width. Train or copy it again.")
     return DsrConfig(**values)
+
+
+def _is_plausible(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_SETTING

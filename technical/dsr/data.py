@@ -101,7 +101,7 @@ class SizeChoice:
         entries = []
         for text in (part for argument in texts for part in argument.replace(",", " ").split()):
             low, dash, high = text.partition("-")
-            if not low.isdigit() or (dash and not high.isdigit()):
+            if not low.isdecimal() or (dash and not high.isdecimal()):
                 raise UserError(
                     f"--vlr-size {text} is not a size: give one (16), several (16 24 32) or a range (8-64)."
                 )

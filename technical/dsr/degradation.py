@@ -7,13 +7,15 @@ seed gives the same images. Shapes are `(B, 3, H, W)`, RGB in [0, 1].
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 
 import kornia
+import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
+from PIL import Image
 from torch import Tensor
 
 HR_SIZE = 112
@@ -98,8 +100,10 @@ class RealisticDegradation:
 
     def _jpeg(self, image: Tensor, draw: _Draw) -> Tensor:
         quality = round(draw.uniform(95.0 - 60.0 * self.severity, 95.0))
-        pixels = image[0].mul(255.0).round().to(torch.uint8).cpu()
-        coded = torchvision.io.decode_jpeg(torchvision.io.encode_jpeg(pixels, quality))
+        pixels = image[0].mul(255.0).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="JPEG", quality=quality)
+        coded = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)
         return coded.to(image.device, image.dtype).div(255.0)[None]
 
 

@@ -171,7 +171,7 @@ def describe_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tens
 
 
 def _listed(keys: Iterable[str]) -> str:
-    names = list(keys)
+    names = [str(key) for key in keys]
     more = f", and {len(names) - _LISTED_KEYS} more" if len(names) > _LISTED_KEYS else ""
     return ", ".join(names[:_LISTED_KEYS]) + more
 

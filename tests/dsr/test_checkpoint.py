@@ -1,0 +1,176 @@
+"""dsr.checkpoint: what is saved is what is loaded, and everything else is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.errors import UserError
+from common.files import sha256_of
+from dsr.checkpoint import load_dsr, save_dsr
+from dsr.model import PRESETS, Dsr
+
+METADATA = {"epoch": 3, "settings": {"vlr_size": ["16", "8-64"]}, "validation": {"16": {"psnr": 24.5}}}
+
+
+@pytest.fixture
+def model() -> Dsr:
+    torch.manual_seed(0)
+    model = Dsr(PRESETS["tiny"])
+    torch.nn.init.normal_(model.last.weight, std=0.02)
+    return model
+
+
+@pytest.fixture
+def path(model: Dsr, tmp_path: Path) -> Path:
+    path = tmp_path / "dsr.pt"
+    save_dsr(path, model, METADATA)
+    return path
+
+
+def content(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def test_round_trip(model: Dsr, path: Path) -> None:
+    loaded, info = load_dsr(path)
+    assert info.config == model.config
+    assert info.metadata == METADATA
+    assert info.sha256 == sha256_of(path)
+    low = torch.rand(2, 3, 16, 16)
+    assert torch.equal(loaded(low), model.eval()(low))
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_memory_format_does_not_reach_the_file(model: Dsr, path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.pt"
+    save_dsr(other, model.to(memory_format=torch.channels_last), METADATA)
+    assert sha256_of(other) == sha256_of(path), "the same weights are the same bytes, under whatever name"
+
+
+def test_a_bare_name_is_looked_up_in_checkpoints(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    path.rename(tmp_path / "checkpoints" / "mine.pt")
+    monkeypatch.chdir(tmp_path)
+    assert load_dsr("mine.pt")[1].path == tmp_path / "checkpoints" / "mine.pt"
+
+
+def test_an_interrupted_write_leaves_the_older_file(model: Dsr, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = path.read_bytes()
+
+    def half(content: object, target: Any) -> None:
+        target.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(OSError, match="disk full"):
+        save_dsr(path, model, {})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no\.pt is missing: train one with `python -m dsr\.train_dsr`"):
+        load_dsr(tmp_path / "no.pt")
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.99])
+def test_truncated_file_is_refused(path: Path, fraction: float) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * fraction)])
+    with pytest.raises(UserError, match=r"dsr\.pt is not a readable weights file"):
+        load_dsr(path)
+
+
+class Hostile:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str, str]]:
+        return open, (str(self.marker), "w")
+
+
+def test_code_in_a_file_is_not_run(path: Path, tmp_path: Path) -> None:
+    torch.save({**content(path), "metadata": Hostile(tmp_path / "marker")}, path)
+    with pytest.raises(UserError, match=r"dsr\.pt holds something other than plain tensors .*It was not run"):
+        load_dsr(path)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_another_networks_weights_are_refused(edgeface: Path) -> None:
+    with pytest.raises(UserError, match=r"tiny\.pt is not a DSR checkpoint of format dsr-1"):
+        load_dsr(edgeface)
+
+
+def drop(state: dict[str, Any]) -> None:
+    del state["last.bias"]
+
+
+def add(state: dict[str, Any]) -> None:
+    state["more.weight"] = torch.zeros(1)
+
+
+def reshape(state: dict[str, Any]) -> None:
+    state["last.bias"] = torch.zeros(5)
+
+
+def no_tensor(state: dict[str, Any]) -> None:
+    state["last.bias"] = "text"
+
+
+def nan(state: dict[str, Any]) -> None:
+    state["last.bias"][0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (drop, r"1 missing \(last\.bias\)"),
+        (add, r"1 unexpected \(more\.weight\)"),
+        (reshape, r"last\.bias \(5,\) instead of \(147,\)"),
+        (no_tensor, r"last\.bias"),
+        (nan, r"NaN or infinite weights in last\.bias"),
+    ],
+)
+def test_spoilt_weights_are_named(path: Path, spoil: Callable[[dict[str, Any]], None], words: str) -> None:
+    whole = content(path)
+    spoil(whole["state_dict"])
+    torch.save(whole, path)
+    with pytest.raises(UserError, match=rf"dsr\.pt .*{words}"):
+        load_dsr(path)
+
+
+GOOD = asdict(PRESETS["tiny"])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"config": None},
+        {"config": {"channels": 16}},
+        {"config": {**GOOD, "more": 1}},
+        {"config": {**GOOD, "channels": "16"}},
+        {"config": {**GOOD, "channels": -1}},
+        {"config": {**GOOD, "cell": 0}},
+        {"config": {**GOOD, "cell": 9}},
+        {"config": {**GOOD, "blocks": 10**9}},
+        {"config": {**GOOD, "blocks": True}},
+        {"config": {**GOOD, "channels": 32}},
+        {"state_dict": None},
+        {"state_dict": {}},
+        {"state_dict": {3: torch.zeros(1)}},
+        {"metadata": "text"},
+        {"format": "dsr-0"},
+    ],
+    ids=repr,
+)
+def test_spoilt_parts_are_refused(path: Path, part: dict[str, Any]) -> None:
+    torch.save({**content(path), **part}, path)
+    with pytest.raises(UserError, match=r"dsr\.pt|grid cell"):
+        load_dsr(path)

@@ -1,0 +1,81 @@
+"""dsr.quality against scikit-image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from dsr.quality import psnr, ssim
+
+Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+both = pytest.mark.parametrize("measure", [psnr, ssim])
+
+
+@pytest.fixture
+def noisy(faces: torch.Tensor) -> torch.Tensor:
+    """The faces with four strengths of noise."""
+    strength = torch.tensor([0.01, 0.03, 0.1, 0.3])[:, None, None, None]
+    return (faces + strength * torch.randn(faces.shape)).clamp(0, 1)
+
+
+def image(batch: torch.Tensor, index: int) -> np.ndarray:
+    return batch[index].permute(1, 2, 0).double().numpy()
+
+
+def test_psnr_equals_scikit_image(faces: torch.Tensor, noisy: torch.Tensor) -> None:
+    expected = [peak_signal_noise_ratio(image(faces, i), image(noisy, i), data_range=1.0) for i in range(4)]
+    np.testing.assert_allclose(psnr(noisy, faces).numpy(), expected, rtol=1e-6)
+
+
+def test_ssim_equals_scikit_image(faces: torch.Tensor, noisy: torch.Tensor) -> None:
+    expected = [
+        # The mean of scikit-image is over the interior, where the window lies wholly inside.
+        structural_similarity(
+            image(faces, i),
+            image(noisy, i),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1.0,
+            channel_axis=2,
+        )
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(ssim(noisy, faces).numpy(), expected, atol=1e-4)
+
+
+def test_known_psnr() -> None:
+    zeros = torch.zeros(2, 3, 16, 16)
+    images = torch.stack([zeros[0] + 0.1, zeros[1] + 1.0])
+    torch.testing.assert_close(psnr(images, zeros), torch.tensor([20.0, 0.0], dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_equal_images(faces: torch.Tensor) -> None:
+    assert bool(psnr(faces, faces).isposinf().all())
+    torch.testing.assert_close(ssim(faces, faces), torch.ones(4))
+
+
+@both
+def test_one_figure_an_image(measure: Measure, faces: torch.Tensor, noisy: torch.Tensor) -> None:
+    figures = measure(noisy, faces)
+    assert figures.shape == (4,)
+    assert bool((figures.diff() < 0).all()), "more noise is worse"
+    torch.testing.assert_close(measure(noisy[2:3], faces[2:3]), figures[2:3])
+
+
+@both
+def test_integers_are_refused(measure: Measure, faces: torch.Tensor) -> None:
+    """Their differences would wrap: 0 - 1 = 255."""
+    with pytest.raises(ValueError, match=r"expected float images in \[0, 1\], found torch\.uint8"):
+        measure((faces * 255).byte(), (faces * 255).byte())
+
+
+@both
+@pytest.mark.parametrize("shape", [(4, 3, 16, 16), (3, 112, 112), (1, 3, 112, 112)])
+def test_other_shapes_are_refused(measure: Measure, faces: torch.Tensor, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected two \(B, 3, H, W\) batches, found"):
+        measure(torch.zeros(shape), faces)
