@@ -61,9 +61,10 @@ class Config:
 def main(cfg: Config) -> Path:
     """Run every step and return the report's path."""
     started = time.monotonic()
+    at_hand = _recogniser_at_hand(cfg)
     _check_or_clear(cfg)
     data = _made_faces(cfg)
-    edgeface, how = _recogniser(cfg, data)
+    edgeface, how = _recogniser(cfg, data, at_hand)
     dsr = _trained_dsr(cfg, data, edgeface)
     result = _evaluated(cfg, data, edgeface, dsr)
     report = cfg.out / "report.html"
@@ -104,15 +105,22 @@ def _made_faces(cfg: Config) -> Path:
     return data
 
 
-def _recogniser(cfg: Config, data: Path) -> tuple[Path, str]:
+def _recogniser_at_hand(cfg: Config) -> Path | None:
+    """The recogniser asked for, else an official one in checkpoints/, else None. UserError if the first is missing."""
+    if cfg.edgeface is None:
+        found = (find_weights(f"{name}.pt") for name in OFFICIAL)
+        return next((path for path in found if path is not None), None)
+    path = find_weights(cfg.edgeface)
+    if path is None:
+        raise UserError(f"{cfg.edgeface} is missing: put it in checkpoints/, or leave --edgeface out.")
+    return path
+
+
+def _recogniser(cfg: Config, data: Path, at_hand: Path | None) -> tuple[Path, str]:
     """A float EdgeFace that takes gradients, and a sentence on what it is."""
-    given = cfg.edgeface or next((f"{name}.pt" for name in OFFICIAL if find_weights(f"{name}.pt")), None)
-    if given is not None:
-        path = find_weights(given)
-        if path is None:
-            raise UserError(f"{given} is missing: put it in checkpoints/, or leave --edgeface out.")
-        print(f"[demo] 2/4 recogniser: {path}")
-        return path, f"The recogniser is {path.name}, frozen, found in {path.parent}."
+    if at_hand is not None:
+        print(f"[demo] 2/4 recogniser: {at_hand}")
+        return at_hand, f"The recogniser is {at_hand.name}, frozen."
     script = cfg.out / "edgeface_demo.pt"
     if not script.is_file():
         print("[demo] 2/4 no official EdgeFace in checkpoints/: training a small one on the synthetic people")
