@@ -133,6 +133,13 @@ def _check_config(cfg: Config) -> None:
     for name in ("epochs", "batch_size"):
         if getattr(cfg, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(cfg, name)}.")
+    for name in ("seed", "warmup_steps", "threads"):
+        if getattr(cfg, name) < 0:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
+    if not 0.0 < cfg.learning_rate < 1.0:
+        raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
+    if not 0.0 <= cfg.ema_decay < 1.0:
+        raise UserError(f"--ema-decay must be at least 0 and below 1, found {cfg.ema_decay}.")
     weights = ("pixel_weight", "identity_weight", "lpips_weight", "tv_weight")
     if any(getattr(cfg, name) < 0 for name in weights) or not any(getattr(cfg, name) for name in weights):
         raise UserError("loss weights must be 0 or more, and at least one of them above 0.")
@@ -170,7 +177,8 @@ def _train(cfg: Config, place: Place) -> Path:
     settings = _settings(cfg, len(train_faces), place.world, embedder.source.sha256)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
-        keep_records(cfg.out / "metrics.jsonl", state.epoch)
+        if place.leads:
+            keep_records(cfg.out / "metrics.jsonl", state.epoch)
     sizes = SizeChoice.parse(cfg.vlr_size)
     reduction = reduction_named(cfg.degradation)
     total_steps = cfg.epochs * steps_per_epoch(len(train_faces), cfg.batch_size, place.world)

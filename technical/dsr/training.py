@@ -20,10 +20,11 @@ from dsr.degradation import RealisticDegradation, bicubic_enlarge, canonical_red
 from dsr.losses import DsrLoss, identity_distance
 from dsr.model import Dsr
 from dsr.quality import psnr, ssim
-from facial_rec.weights import read_pickle
+from facial_rec.weights import describe_difference, read_pickle
 
 GRADIENT_CLIP = 1.0
 VALIDATION_BATCH = 64
+EXACT_PSNR = 100.0  # what an exact image counts in a mean: infinity would swallow all others, and JSON has none
 
 Reduction = Callable[[Tensor, int, torch.Generator], Tensor]
 
@@ -133,18 +134,23 @@ def train_step(
     with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
         output = state.network(low)
     total, parts = loss(output.float(), high)
-    if not bool(total.isfinite()):
-        raise UserError(
-            f"the loss became {float(total)} at step {state.step}. The last checkpoint is whole: "
-            "continue from it with a lower --learning-rate, or look for a damaged image."
-        )
+    _require_finite("loss", total.detach(), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), GRADIENT_CLIP)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), GRADIENT_CLIP)
+    _require_finite("gradient", norm, state.step)
     state.optimizer.step()
     state.average.update_parameters(state.model)
     state.step += 1
     return {"loss": float(total.detach()), **{name: float(value) for name, value in parts.items()}}
+
+
+def _require_finite(what: str, value: Tensor, step: int) -> None:
+    if not bool(value.isfinite()):
+        raise UserError(
+            f"the {what} became {float(value)} at step {step}. The last checkpoint is whole: "
+            "continue from it with a lower --learning-rate, or look for a damaged image."
+        )
 
 
 @torch.no_grad()
@@ -168,34 +174,35 @@ class Validation:
         distance = identity_distance(embed_in_batches(self.embedder, images, self.device), self.targets)
         pairs = list(zip(images.split(VALIDATION_BATCH), self.high.split(VALIDATION_BATCH), strict=True))
         return {
-            "psnr": float(torch.cat([psnr(a, b) for a, b in pairs]).mean()),
+            "psnr": float(torch.cat([psnr(a, b) for a, b in pairs]).clamp(max=EXACT_PSNR).mean()),
             "ssim": float(torch.cat([ssim(a, b) for a, b in pairs]).mean()),
             "identity_loss": float(distance.mean()),
         }
 
     @torch.no_grad()
-    def upscale(self, model: Dsr, size: int, count: int | None = None) -> Tensor:
-        """DSR outputs `(N, 3, 112, 112)`, as an image file would hold them, of the first `count` faces."""
-        low = self.low[size][:count].split(VALIDATION_BATCH)
-        return round_to_8bit(torch.cat([model(batch.to(self.device)).cpu() for batch in low]))
+    def upscale(self, model: Dsr, low: Tensor) -> Tensor:
+        """DSR outputs `(N, 3, 112, 112)` of `(N, 3, n, n)`, as an image file would hold them."""
+        batches = low.split(VALIDATION_BATCH)
+        return round_to_8bit(torch.cat([model(batch.to(self.device)).cpu() for batch in batches]))
 
     def run(self, model: Dsr) -> dict[str, dict[str, dict[str, float]]]:
         """`{"16": {"dsr": {...}, "bicubic": {...}}, ...}`."""
         return {
-            str(size): {"dsr": self.figures(self.upscale(model, size)), "bicubic": self.bicubic[size]}
+            str(size): {"dsr": self.figures(self.upscale(model, self.low[size])), "bicubic": self.bicubic[size]}
             for size in self.sizes
         }
 
     def grid(self, model: Dsr, faces: int = 4) -> Tensor:
         """A picture `(3, H, W)`: for every size rows of LR (enlarged by repetition) | bicubic | DSR | HR."""
+        chosen = torch.linspace(0, len(self.high) - 1, min(faces, len(self.high))).round().long()
         rows = []
         for size in self.sizes:
-            low = self.low[size][:faces]
+            low = self.low[size][chosen]
             columns = [
                 F.interpolate(low, size=self.high.shape[-2:], mode="nearest"),
                 bicubic_enlarge(low),
-                self.upscale(model, size, faces),
-                self.high[: len(low)],
+                self.upscale(model, low),
+                self.high[chosen],
             ]
             rows += [torch.cat([column[index] for column in columns], dim=2) for index in range(len(low))]
         return torch.cat(rows, dim=1)
@@ -233,13 +240,15 @@ def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None
     if not path.is_file():
         raise UserError(f"{path} is missing, so there is nothing to resume: run without --resume.")
     content = read_pickle(path)
-    if not isinstance(content, dict) or "counters" not in content:
+    if not isinstance(content, dict) or content.keys() != {"settings", "model", "average", "optimizer", "counters"}:
         raise UserError(f"{path} is not a training state of train_dsr: give another --out, or run without --resume.")
     saved = content["settings"]
     differing = [key for key in settings if saved.get(key) != settings[key]]
     if differing:
         changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
         raise UserError(f"{path} belongs to a run with other settings ({changes}). Use the same, or another --out.")
+    if difference := describe_difference(state.model.state_dict(), content["model"]):
+        raise UserError(f"{path} holds another network: {difference}. Use the code it was made with, or another --out.")
     state.model.load_state_dict(content["model"], strict=True)
     state.average.load_state_dict(content["average"], strict=True)
     state.optimizer.load_state_dict(content["optimizer"])

@@ -19,7 +19,7 @@ from common.files import sha256_of
 from common.paths import find_weights
 from facial_rec.download import download_weights
 from facial_rec.edgeface import EMBEDDING_DIM, INPUT_SIZE, VARIANTS, normalise
-from facial_rec.weights import load_strictly, read_state, recognise
+from facial_rec.weights import first_sentence, load_strictly, read_state, recognise
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def load_embedder(weights: str | Path, device: torch.device | str = "cpu", allow
     try:
         network, variant = _load_torchscript(path), "unknown"
     except RuntimeError as error:
-        print(f"[EdgeFace] TorchScript load failed: {_first_line(error)}")
+        print(f"[EdgeFace] TorchScript load failed: {first_sentence(error)}")
         print("[EdgeFace] Falling back to EdgeFace architecture loading")
         state = read_state(path)
         variant, network = recognise(state, path)
@@ -107,11 +107,6 @@ def _variant_of_script(network: nn.Module) -> str:
         return "unknown"  # a traced or fused file may have lost its names; it still computes
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
 def check_gradient(embedder: Embedder, device: torch.device | str = "cpu") -> None:
     """Send one batch backwards through the embedder; refuse it when the images get no gradient.
 
@@ -125,7 +120,7 @@ def check_gradient(embedder: Embedder, device: torch.device | str = "cpu") -> No
     try:
         embeddings = embedder(images)
     except RuntimeError as error:
-        raise UserError(f"{path} does not run on {device} ({_first_line(error)}). {cure}") from error
+        raise UserError(f"{path} does not run on {device} ({first_sentence(error)}). {cure}") from error
     shape = tuple(embeddings.shape) if isinstance(embeddings, Tensor) else type(embeddings).__name__
     if shape != (len(images), EMBEDDING_DIM):
         raise UserError(f"{path} gives for {len(images)} images {shape}, expected ({len(images)}, {EMBEDDING_DIM}).")

@@ -37,14 +37,22 @@ def read_pickle(path: Path) -> Any:
             warnings.simplefilter("ignore")  # quantised tensors are deprecated, and still how the authors publish
             return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
-        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0]
+        named = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL |class |operand )?([\w.]+)", str(error))
+        found = named[1] if named else "an unknown object"
         raise UserError(
-            f"{path} holds something other than plain tensors ({reason}). It was not run. "
+            f"{path} holds something other than plain tensors ({found}). It was not run. "
             "Get the weights from their authors, or save only the state dict."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is not a readable weights file ({reason}). Is it whole? Copy it again.") from error
+        raise UserError(
+            f"{path} is not a readable weights file ({first_sentence(error)}). Is it whole? Copy it again."
+        ) from error
+
+
+def first_sentence(error: Exception) -> str:
+    """What an exception says first; torch goes on with advice that fits another situation."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].split(". ")[0] if lines else type(error).__name__
 
 
 def _check_beginning(path: Path) -> None:

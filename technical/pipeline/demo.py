@@ -152,6 +152,7 @@ def _trained_dsr(cfg: Config, data: Path, edgeface: Path) -> Path:
                 resume=(run / "last.pt").is_file(),
                 seed=cfg.seed,
                 preset=cfg.preset,
+                pixel_weight=10.0,  # a recogniser this small is easily pleased: pixels keep the picture honest
                 val_limit=96,
                 warmup_steps=50,
             )
