@@ -90,7 +90,7 @@ class Config:
     """Network: default (under 1 M parameters), large, or tiny (for trials)."""
     pixel_loss: Literal["charbonnier", "l1", "psnr"] = "charbonnier"
     """Which pixel loss."""
-    pixel_weight: float = 5.0
+    pixel_weight: float = 8.0
     """Weight of the pixel loss."""
     identity_weight: float = 0.60
     """Weight of the identity loss, 1 - cosine between embeddings of output and true image."""
@@ -143,6 +143,8 @@ def _check_config(cfg: Config) -> None:
     weights = ("pixel_weight", "identity_weight", "lpips_weight", "tv_weight")
     if any(getattr(cfg, name) < 0 for name in weights) or not any(getattr(cfg, name) for name in weights):
         raise UserError("loss weights must be 0 or more, and at least one of them above 0.")
+    if cfg.out.exists() and not cfg.out.is_dir():
+        raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
     if (cfg.out / "last.pt").is_file() and not cfg.resume:
         raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
     if cfg.resume and not (cfg.out / "last.pt").is_file():
@@ -173,6 +175,8 @@ def _train(cfg: Config, place: Place) -> Path:
         embedder, cfg.pixel_loss, cfg.pixel_weight, cfg.identity_weight, lpips, cfg.lpips_weight, cfg.tv_weight
     )
     train_faces, val_faces = load_data(cfg, place)
+    if len(train_faces) < place.world:
+        raise UserError(f"{len(train_faces)} training faces cannot be shared by {place.world} processes: use fewer.")
     state = _fresh_state(cfg, place)
     settings = _settings(cfg, len(train_faces), place.world, embedder.source.sha256)
     if cfg.resume:

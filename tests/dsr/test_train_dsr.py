@@ -474,3 +474,10 @@ def test_selection_counts_only_what_is_trained() -> None:
     assert selection_loss(figures, 1.0, 0.0) == pytest.approx(-0.05)
     assert selection_loss(figures, 0.0, 1.0) == pytest.approx(0.75)
     assert selection_loss(figures, 1.0, 1.0) == pytest.approx(0.70)
+
+
+def test_an_out_that_is_a_file_is_refused(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match="is a file"):
+        main(replace(config, out=tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "kept"
