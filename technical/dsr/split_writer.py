@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from common.errors import UserError
 from common.files import write_json
+from common.progress import progress_bar
 from facial_rec.faceset import HR_FOLDER, HR_SIZE, VLR_FOLDER
 
 SPLITS = ("train", "val", "test")
@@ -74,8 +74,10 @@ def write_splits(
             split: _SplitWriter(stack.enter_context(_replacing_folder(split_folder(out, split))), vlr_size)
             for split in counts
         }
-        for sample in tqdm(samples, total=sum(counts.values()), desc="faces", unit="face"):
-            writers[sample.split].add(sample)
+        with progress_bar(sum(counts.values()), "faces", "face") as progress:
+            for sample in samples:
+                writers[sample.split].add(sample)
+                progress.update()
         for split, writer in writers.items():
             writer.finish({**meta, "split": split})
     for split, writer in writers.items():

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from common.errors import UserError
 from common.images import RgbImage
+from common.progress import progress_bar
 from dsr.degradation import MAX_SIZE, MIN_SIZE, bicubic_enlarge, canonical_reduce, round_to_8bit
 from dsr.quality import psnr, ssim
 from facial_rec.faceset import HR_SIZE
@@ -92,7 +92,7 @@ def embed(chain: Chain, batches: Iterable[Batch], total: int, description: str) 
     """Embed `total` images, showing progress with rate and time left."""
     vectors: dict[tuple[str, str], list[Floats]] = {}
     quality: dict[tuple[str, str], list[Floats]] = {}
-    with tqdm(total=total, desc=description, unit="image") as progress:
+    with progress_bar(total, description, "image") as progress:
         for batch in batches:
             images = _by_method(chain, batch)
             for method, shown in images.items():
