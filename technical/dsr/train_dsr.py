@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,7 +179,7 @@ def _train(cfg: Config, place: Place) -> Path:
     if len(train_faces) < place.world:
         raise UserError(f"{len(train_faces)} training faces cannot be shared by {place.world} processes: use fewer.")
     state = _fresh_state(cfg, place)
-    settings = _settings(cfg, len(train_faces), place.world, embedder.source.sha256)
+    settings = _settings(cfg, train_faces, place.world, embedder.source.sha256)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
         if place.leads:
@@ -253,13 +254,15 @@ def _fresh_state(cfg: Config, place: Place) -> RunState:
     return RunState(model, network, average_of(model, cfg.ema_decay), optimizer)
 
 
-def _settings(cfg: Config, faces: int, world: int, edgeface_sha256: str) -> dict[str, Any]:
+def _settings(cfg: Config, faces: FaceReader, world: int, edgeface_sha256: str) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
     free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "edgeface", "train_root", "val_root"}
     kept = {key: value for key, value in asdict(cfg).items() if key not in free}
     kept["vlr_size"] = list(cfg.vlr_size)
     kept["lpips_backbone"] = str(cfg.lpips_backbone) if cfg.lpips_backbone else None
-    return {**kept, "training_faces": faces, "processes": world, "edgeface_sha256": edgeface_sha256}
+    names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
+    data = {"training_faces": len(faces), "training_names_sha256": names}
+    return {**kept, **data, "processes": world, "edgeface_sha256": edgeface_sha256}
 
 
 def _announce(cfg: Config, state: RunState, faces: int, val_faces: int, total_steps: int, place: Place) -> None:

@@ -297,7 +297,7 @@ def test_a_finished_run_stays_as_it_is(copied: Config, finished: Config) -> None
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seed": 1}, "seed was 0, is now 1"),
+        ({"seed": 1}, "seed was 0, is now 1, training_names_sha256 was .*"),  # other people are held out
         ({"vlr_size": ("16",)}, r"vlr_size was \['16', '12-20'\], is now \['16'\]"),
         ({"identity_weight": 0.1}, "identity_weight was 0.6, is now 0.1"),
         ({"epochs": 3}, "epochs was 2, is now 3"),
@@ -312,6 +312,14 @@ def test_changed_settings_are_refused_on_resume(copied: Config, change: dict[str
 def test_changed_recogniser_is_refused_on_resume(copied: Config, edgeface_script: Path) -> None:
     with pytest.raises(UserError, match=r"other settings \(edgeface_sha256 was"):
         main(replace(copied, edgeface=str(edgeface_script)))
+
+
+def test_other_faces_are_refused_on_resume_even_as_many(copied: Config, people: Path, tmp_path: Path) -> None:
+    others = shutil.copytree(people, tmp_path / "others")
+    for person in others.iterdir():
+        (person / "0.png").rename(person / "9.png")
+    with pytest.raises(UserError, match=r"other settings \(training_names_sha256 was"):
+        main(replace(copied, train_root=others))
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.5])
