@@ -111,7 +111,8 @@ def test_metrics_have_both_methods_and_every_term(finished: Config) -> None:
     assert [(record["epoch"], record["step"]) for record in (first, second)] == [(1, 2), (2, 4)]
     for record in (first, second):
         assert record["train"].keys() == {"loss", "pixel", "identity"}
-        expected = 5.0 * record["train"]["pixel"] + 0.6 * record["train"]["identity"]
+        weights = finished.pixel_weight, finished.identity_weight
+        expected = weights[0] * record["train"]["pixel"] + weights[1] * record["train"]["identity"]
         assert record["train"]["loss"] == pytest.approx(expected, 1e-5)
         assert record["validation"].keys() == {"16"}
         for method in ("dsr", "bicubic"):
