@@ -66,7 +66,8 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[D
     if broken := [key for key, value in state.items() if not bool(value.isfinite().all())]:
         raise UserError(f"{path} holds NaN or infinite weights in {', '.join(broken[:4])}. Use an earlier checkpoint.")
     model.load_state_dict(state, strict=True)
-    model.requires_grad_(False).eval().to(device)
+    # Channels last: the convolutions on the grid run about a tenth faster so on a CPU.
+    model.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
     return model, DsrInfo(path, sha256_of(path), config, metadata)
 
 

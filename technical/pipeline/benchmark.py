@@ -11,13 +11,14 @@ from __future__ import annotations
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common import cli
 from common.device import select_device
@@ -94,7 +95,7 @@ def _dsr(given: str | None, device: torch.device) -> Dsr:
     if given is not None or find_weights(DEFAULT_DSR) is not None:
         return load_dsr(given or DEFAULT_DSR, device)[0]
     print("No checkpoints/dsr.pt: timing the default DSR with random weights.")
-    return Dsr(preset("default")).eval().requires_grad_(False).to(device)
+    return Dsr(preset("default")).eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
 
 def contenders(dsr: Dsr, edgeface: str, device: torch.device) -> dict[str, Callable[[], object]]:
@@ -109,8 +110,16 @@ def contenders(dsr: Dsr, edgeface: str, device: torch.device) -> dict[str, Calla
     calls["bicubic, 16 to 112"] = lambda: bicubic_enlarge(low[16])
     for size in SIZES:
         calls[f"DSR, {size} to 112, eager"] = lambda size=size: dsr(low[size])  # type: ignore[misc]
+    traced = _traced(dsr, low[16])
+    calls["DSR, 16 to 112, TorchScript"] = lambda: traced(low[16])
     calls["chain at 16: DSR then EdgeFace, eager"] = lambda: eager(normalise(dsr(low[16])))
     return calls
+
+
+def _traced(dsr: Dsr, low: Tensor) -> Callable[[Tensor], Tensor]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; it is how the recogniser beside it is timed
+        return torch.jit.freeze(torch.jit.trace(dsr, low))
 
 
 def _eager(path: Path) -> nn.Module:

@@ -43,7 +43,9 @@ def test_round_trip(model: Dsr, path: Path) -> None:
     assert info.metadata == METADATA
     assert info.sha256 == sha256_of(path)
     low = torch.rand(2, 3, 16, 16)
-    assert torch.equal(loaded(low), model.eval()(low))
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+    torch.testing.assert_close(loaded(low), model.eval()(low), atol=1e-5, rtol=0)  # another memory format, other sums
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
