@@ -16,7 +16,7 @@ from typing import Any
 
 from common import cli
 from common.errors import UserError
-from common.files import read_json, write_json, write_text
+from common.files import read_json, sha256_of, write_json, write_text
 from common.paths import find_weights
 from common.runlog import read_records
 from dsr import prepare_dataset, train_dsr
@@ -62,7 +62,7 @@ def main(cfg: Config) -> Path:
     """Run every step and return the report's path."""
     started = time.monotonic()
     at_hand = _recogniser_at_hand(cfg)
-    _check_or_clear(cfg)
+    _check_or_clear(cfg, at_hand)
     data = _made_faces(cfg)
     edgeface, how = _recogniser(cfg, data, at_hand)
     dsr = _trained_dsr(cfg, data, edgeface)
@@ -75,10 +75,11 @@ def main(cfg: Config) -> Path:
     return report
 
 
-def _check_or_clear(cfg: Config) -> None:
-    """Keep earlier steps only if they were made with the same settings."""
+def _check_or_clear(cfg: Config, at_hand: Path | None) -> None:
+    """Keep earlier steps only if they were made with the same settings and the same recogniser's bytes."""
     marker = cfg.out / "demo.json"
     settings = {key: str(value) for key, value in vars(replace(cfg, again=False)).items()}
+    settings["recogniser"] = sha256_of(at_hand) if at_hand is not None else "trained on the spot"
     if cfg.out.is_dir() and any(cfg.out.iterdir()):
         if not marker.is_file():
             raise UserError(f"{cfg.out} holds something else than a demo: choose another --out.")
