@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,12 +18,13 @@ from torch import Tensor
 from common.errors import UserError
 from common.images import RgbImage
 from common.progress import progress_bar
-from dsr.degradation import MAX_SIZE, MIN_SIZE, bicubic_enlarge, canonical_reduce, round_to_8bit
+from dsr.degradation import bicubic_enlarge, round_to_8bit
 from dsr.quality import psnr, ssim
 from facial_rec.faceset import HR_SIZE
+from pipeline.degradations import Degradation, check_size, reduce, to_tensor
 
 Network = Callable[[Tensor], Tensor]
-Reduction = Literal["canonical", "inter_area"]
+Reduction = Degradation
 Floats = NDArray[np.float64]
 Item = TypeVar("Item")
 
@@ -144,27 +144,7 @@ def low_batches(chain: Chain, read: Callable[[Item], RgbImage], items: Sequence[
         yield Batch(None, low.to(chain.device))
 
 
-def to_tensor(images: Sequence[RgbImage]) -> Tensor:
-    """RGB uint8 images `(H, W, 3)` of one size as float `(B, 3, H, W)` in [0, 1]."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float().div(255.0)
-
-
-def make_reducer(size: int, reduction: Reduction = "canonical") -> Callable[[Tensor], Tensor]:
+def make_reducer(size: int, reduction: Degradation = "canonical") -> Callable[[Tensor], Tensor]:
     """The function that reduces `(B, 3, 112, 112)` to `(B, 3, size, size)`. UserError for a size out of range."""
     check_size(size, "--vlr-size")
-    if reduction == "inter_area":
-        return lambda images: _inter_area(images, size)
-    return lambda images: canonical_reduce(images, size)
-
-
-def check_size(size: int, what: str) -> None:
-    """Raise UserError, naming `what`, for a low resolution that the DSR does not take."""
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise UserError(f"{what} is {size} pixels: expected {MIN_SIZE} to {MAX_SIZE}.")
-
-
-def _inter_area(images: Tensor, size: int) -> Tensor:
-    """OpenCV's INTER_AREA on 8-bit images, as in published cross-resolution figures."""
-    pixels = round_to_8bit(images).mul(255).byte().permute(0, 2, 3, 1).cpu().numpy()
-    reduced = [cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in pixels]
-    return to_tensor(reduced).to(images.device)
+    return lambda images: reduce(images, [""] * len(images), size, reduction)

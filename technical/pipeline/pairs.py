@@ -31,18 +31,18 @@ class Pair:
     second_subject: str
     fold: int
     """Counted from 0, in published order."""
-
-    @property
-    def genuine(self) -> bool:
-        return self.first_subject == self.second_subject
+    genuine: bool
+    """Whether the list says that both show one person; where people are not known, names cannot tell."""
 
 
 @dataclass(frozen=True)
 class PairList:
-    """The pairs of a file, in its order."""
+    """The pairs of a list, in its order."""
 
     pairs: tuple[Pair, ...]
     folds: int
+    people_known: bool = True
+    """False where the list names no people, so that one person may stand under several names."""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -159,6 +159,7 @@ class _Line:
             first_subject=first_subject,
             second_subject=second_subject,
             fold=fold,
+            genuine=genuine,
         )
 
     def _image(self, index: _Index, subject: str, number: int) -> str:

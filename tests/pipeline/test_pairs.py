@@ -23,8 +23,8 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_pairs_are_read_in_order(tmp_path: Path) -> None:
     pairs = read_pairs(written(tmp_path, TWO_FOLDS), NAMES)
     assert pairs.folds == 2
-    assert pairs.pairs[0] == Pair("Ann_Lee/Ann_Lee_0001.jpg", "Ann_Lee/Ann_Lee_0012.jpg", "Ann_Lee", "Ann_Lee", 0)
-    assert pairs.pairs[1] == Pair("Ann_Lee/Ann_Lee_0001.jpg", "Bo/Bo_0002.jpg", "Ann_Lee", "Bo", 0)
+    assert pairs.pairs[0] == Pair("Ann_Lee/Ann_Lee_0001.jpg", "Ann_Lee/Ann_Lee_0012.jpg", "Ann_Lee", "Ann_Lee", 0, True)
+    assert pairs.pairs[1] == Pair("Ann_Lee/Ann_Lee_0001.jpg", "Bo/Bo_0002.jpg", "Ann_Lee", "Bo", 0, False)
     assert pairs.genuine.tolist() == [True, False, True, False]
     assert pairs.fold_numbers.tolist() == [0, 0, 1, 1]
     assert pairs.first_images == ["Ann_Lee/Ann_Lee_0001.jpg", "Bo/Bo_0001.jpg"]
