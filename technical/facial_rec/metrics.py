@@ -1,17 +1,18 @@
-"""Verification and identification figures from similarity scores: pure functions on numpy arrays.
+"""Verification figures from similarity scores: pure functions on numpy arrays.
 
 Throughout, a higher score means more alike and a pair is accepted when `score >= threshold`; `genuine` is true where
 both images show one person. FMR is the share of impostor pairs accepted, FNMR the share of genuine pairs rejected
 (ISO/IEC 19795-1). `weights` counts a pair more than once, as the bootstrap does; without it every pair counts once.
 
 Bad input (empty, NaN, lengths that differ) raises UserError. A figure that needs a class which is absent is None, or
-UserError where a whole curve is asked for, as each docstring says.
+UserError where a whole curve is asked for, as each docstring says. Nothing takes longer than sorting the scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -97,20 +98,108 @@ def tar_at_fmr(curve: RocCurve, fmr: float) -> float:
     """
     if not 0 < fmr <= 1:
         raise UserError(f"A false match rate lies in (0, 1], found {fmr}.")
+    return float(curve.tmr[last_within(curve.fmr, fmr)])
+
+
+def last_within(rates: Floats, limit: float) -> int:
+    """Index of the last of the rising `rates` that is at most `limit`; the first rate is 0."""
     tolerance = 1e-12  # a rate of exactly 3 / 3000 must count as 1e-3
-    return float(curve.tmr[np.searchsorted(curve.fmr, fmr * (1 + tolerance), side="right") - 1])
+    return int(np.searchsorted(rates, limit * (1 + tolerance), side="right")) - 1
+
+
+@dataclass(frozen=True)
+class DetCurve:
+    """Detection error trade-off: what each threshold costs in either kind of error."""
+
+    thresholds: Floats
+    """`(K,)`, falling; the first is infinite."""
+    fmr: Floats
+    """`(K,)`, rising from 0 to 1."""
+    fnmr: Floats
+    """`(K,)`, falling from 1 to 0."""
+
+
+def det(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None) -> DetCurve:
+    """FMR and FNMR at every distinct score (A. Martin et al., "The DET Curve", Eurospeech 1997).
+
+    Raises UserError unless both classes are there.
+    """
+    curve = roc(scores, genuine, weights)
+    return DetCurve(curve.thresholds, curve.fmr, 1.0 - curve.tmr)
+
+
+def probit(rates: ArrayLike, least: float | None = None) -> Floats:
+    """Where `rates` lie on the axis of a DET plot: the inverse of the normal distribution function.
+
+    Two normal score distributions give a straight line there. A rate of 0 lies at -inf and one of 1 at inf; to draw
+    them, `least` moves rates below it up to it, and those above `1 - least` down. Raises UserError for what is no rate.
+    """
+    values = np.asarray(rates, dtype=np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise UserError("A rate lies in [0, 1]: its place on a probit axis is undefined elsewhere.")
+    if least is not None:
+        if not 0 < least < 0.5:
+            raise UserError(f"The least rate drawn lies in (0, 0.5), found {least}.")
+        values = values.clip(least, 1 - least)
+    distinct, place = np.unique(values, return_inverse=True)
+    inner = distinct[(distinct > 0) & (distinct < 1)]
+    inverse = NormalDist().inv_cdf
+    quantiles = np.where(distinct > 0, np.inf, -np.inf)
+    quantiles[(distinct > 0) & (distinct < 1)] = [inverse(rate) for rate in inner.tolist()]
+    return quantiles[place.reshape(values.shape)]
+
+
+def thin(first: ArrayLike, second: ArrayLike, most: int = 300) -> Ints:
+    """Indices of at most `most` points of a curve of two rates, rising, so spread that a DET plot looks the same.
+
+    Neighbours are about equally far apart on probit axes; the first and the last point are always kept.
+    """
+    count = len(np.asarray(first))
+    if count <= most:
+        return np.arange(count)
+    if most < 2:
+        raise UserError(f"A curve is thinned to 2 points or more, found {most}.")
+    steps = [np.abs(np.diff(probit(rates, least=1e-6))) for rates in (first, second)]
+    travelled = np.append(0.0, np.cumsum(np.sum(steps, axis=0)))
+    chosen = np.searchsorted(travelled, np.linspace(0, travelled[-1], most))
+    return np.unique(np.concatenate([[0], chosen[1:-1], [count - 1]])).astype(np.int64)
+
+
+def d_prime(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None) -> float | None:
+    """How far apart the two score distributions are, in standard deviations: `|m_g - m_i| / sqrt((v_g + v_i) / 2)`.
+
+    m and v are mean and population variance of the genuine and of the impostor scores (J. Daugman, "Biometric decision
+    landscapes", University of Cambridge TR-482, 2000). None without either class, and where it is undefined: no
+    spread at all, or an infinite score.
+    """
+    values, labels, counts = _checked(scores, genuine, weights)
+    moments = [_moments(values, counts * kind) for kind in (labels, ~labels)]
+    if None in moments:
+        return None
+    (mean_g, variance_g), (mean_i, variance_i) = (one for one in moments if one is not None)
+    spread = np.sqrt((variance_g + variance_i) / 2)
+    return float(abs(mean_g - mean_i) / spread) if spread > 0 else None
+
+
+def _moments(values: Floats, weights: Floats) -> tuple[float, float] | None:
+    """Weighted mean and variance; None without weight or with an infinite value."""
+    values, weights = values[weights > 0], weights[weights > 0]
+    if not len(values) or not np.isfinite(values).all():
+        return None
+    mean = float(np.average(values, weights=weights))
+    return mean, float(np.average((values - mean) ** 2, weights=weights))
 
 
 def fmr_at(scores: ArrayLike, genuine: ArrayLike, threshold: float, weights: ArrayLike | None = None) -> float | None:
     """Share of impostor pairs with `score >= threshold`; None without impostor pairs."""
     values, labels, counts = _checked(scores, genuine, weights)
-    return _share(values >= threshold, counts * ~labels)
+    return share(values >= threshold, counts * ~labels)
 
 
 def fnmr_at(scores: ArrayLike, genuine: ArrayLike, threshold: float, weights: ArrayLike | None = None) -> float | None:
     """Share of genuine pairs with `score < threshold`; None without genuine pairs."""
     values, labels, counts = _checked(scores, genuine, weights)
-    return _share(values < threshold, counts * labels)
+    return share(values < threshold, counts * labels)
 
 
 def accuracy_at(scores: ArrayLike, genuine: ArrayLike, threshold: float, weights: ArrayLike | None = None) -> float:
@@ -228,30 +317,8 @@ def verification_figures(
     return figures
 
 
-def subject_ranks(scores: ArrayLike, own: ArrayLike) -> Ints:
-    """Rank of the right person: `scores` `(P, S)` of P probes against S people, `own` `(P,)` the right column.
-
-    1 + the number of other people who score at least as high: a tie counts against the probe, so that a recogniser
-    that answers the same to everything earns nothing. 0 (no rank) where `own` is -1 or the right person's score is
-    -inf: a non-mated probe. Raises UserError for NaN.
-    """
-    table, columns = np.asarray(scores, dtype=np.float64), np.asarray(own, dtype=np.int64)
-    if table.ndim != 2 or columns.shape != table.shape[:1] or not table.size:
-        raise UserError(f"Expected scores (P, S) and own (P,), found {table.shape} and {columns.shape}.")
-    if np.isnan(table).any():
-        raise UserError("Scores hold NaN: no rank can be given.")
-    mine = np.where(columns >= 0, table[np.arange(len(table)), columns], -np.inf)
-    return np.where(np.isneginf(mine), 0, (table >= mine[:, None]).sum(axis=1)).astype(np.int64)
-
-
-def rank_k_rate(ranks: ArrayLike, k: int, weights: ArrayLike | None = None) -> float | None:
-    """Share of the mated probes (rank above 0) whose right person is among the best k; None without mated probes."""
-    places = np.asarray(ranks, dtype=np.int64)
-    counts = np.ones(len(places)) if weights is None else np.asarray(weights, dtype=np.float64)
-    return _share(places <= k, counts * (places > 0))
-
-
-def _share(hit: Bools, weights: Floats) -> float | None:
+def share(hit: Bools, weights: Floats) -> float | None:
+    """The part of `weights` that lies where `hit` is true; None when they sum to 0."""
     total = float(weights.sum())
     return float(np.sum(weights * hit)) / total if total > 0 else None
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from facial_rec import metrics
+from facial_rec.identification_metrics import rank_k_rate, subject_ranks
 from facial_rec.metrics import Bools, Figures, Floats
 
 Key = tuple[str, str]
@@ -101,7 +102,7 @@ def identify(vectors: Floats, keys: Sequence[Key], gallery: Gallery) -> Matches:
 
 
 def _match(by_person: Floats, own: NDArray[np.int64], subjects: list[str], people: NDArray[np.str_]) -> Matches:
-    ranks = metrics.subject_ranks(by_person, own)
+    ranks = subject_ranks(by_person, own)
     rows = np.arange(len(own))
     own_scores = np.where(ranks > 0, by_person[rows, own], -np.inf)
     others = by_person.copy()
@@ -145,8 +146,8 @@ def identification_figures(matches: Matches, threshold: float, weights: Floats |
         "false_accept_rate": share(wrong),
         "false_accept_rate_mated": share(wrong, mated),
         "false_accept_rate_nonmated": share(wrong, ~mated),
-        "rank1": metrics.rank_k_rate(matches.ranks, 1, counts),
-        "rank5": metrics.rank_k_rate(matches.ranks, 5, counts),
+        "rank1": rank_k_rate(matches.ranks, 1, counts),
+        "rank5": rank_k_rate(matches.ranks, 5, counts),
         "reject_all_accuracy": share(~mated),
         "accept_all_accuracy": share(first),
     }
