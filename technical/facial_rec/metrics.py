@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -105,64 +104,6 @@ def last_within(rates: Floats, limit: float) -> int:
     """Index of the last of the rising `rates` that is at most `limit`; the first rate is 0."""
     tolerance = 1e-12  # a rate of exactly 3 / 3000 must count as 1e-3
     return int(np.searchsorted(rates, limit * (1 + tolerance), side="right")) - 1
-
-
-@dataclass(frozen=True)
-class DetCurve:
-    """Detection error trade-off: what each threshold costs in either kind of error."""
-
-    thresholds: Floats
-    """`(K,)`, falling; the first is infinite."""
-    fmr: Floats
-    """`(K,)`, rising from 0 to 1."""
-    fnmr: Floats
-    """`(K,)`, falling from 1 to 0."""
-
-
-def det(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None) -> DetCurve:
-    """FMR and FNMR at every distinct score (A. Martin et al., "The DET Curve", Eurospeech 1997).
-
-    Raises UserError unless both classes are there.
-    """
-    curve = roc(scores, genuine, weights)
-    return DetCurve(curve.thresholds, curve.fmr, 1.0 - curve.tmr)
-
-
-def probit(rates: ArrayLike, least: float | None = None) -> Floats:
-    """Where `rates` lie on the axis of a DET plot: the inverse of the normal distribution function.
-
-    Two normal score distributions give a straight line there. A rate of 0 lies at -inf and one of 1 at inf; to draw
-    them, `least` moves rates below it up to it, and those above `1 - least` down. Raises UserError for what is no rate.
-    """
-    values = np.asarray(rates, dtype=np.float64)
-    if not ((values >= 0) & (values <= 1)).all():
-        raise UserError("A rate lies in [0, 1]: its place on a probit axis is undefined elsewhere.")
-    if least is not None:
-        if not 0 < least < 0.5:
-            raise UserError(f"The least rate drawn lies in (0, 0.5), found {least}.")
-        values = values.clip(least, 1 - least)
-    distinct, place = np.unique(values, return_inverse=True)
-    inner = distinct[(distinct > 0) & (distinct < 1)]
-    inverse = NormalDist().inv_cdf
-    quantiles = np.where(distinct > 0, np.inf, -np.inf)
-    quantiles[(distinct > 0) & (distinct < 1)] = [inverse(rate) for rate in inner.tolist()]
-    return quantiles[place.reshape(values.shape)]
-
-
-def thin(first: ArrayLike, second: ArrayLike, most: int = 300) -> Ints:
-    """Indices of at most `most` points of a curve of two rates, rising, so spread that a DET plot looks the same.
-
-    Neighbours are about equally far apart on probit axes; the first and the last point are always kept.
-    """
-    count = len(np.asarray(first))
-    if count <= most:
-        return np.arange(count)
-    if most < 2:
-        raise UserError(f"A curve is thinned to 2 points or more, found {most}.")
-    steps = [np.abs(np.diff(probit(rates, least=1e-6))) for rates in (first, second)]
-    travelled = np.append(0.0, np.cumsum(np.sum(steps, axis=0)))
-    chosen = np.searchsorted(travelled, np.linspace(0, travelled[-1], most))
-    return np.unique(np.concatenate([[0], chosen[1:-1], [count - 1]])).astype(np.int64)
 
 
 def d_prime(scores: ArrayLike, genuine: ArrayLike, weights: ArrayLike | None = None) -> float | None:
@@ -284,6 +225,8 @@ def kfold_accuracy(
     distinct = np.unique(numbers)
     if len(distinct) < 2 or any(counts[numbers == fold].sum() <= 0 for fold in distinct):
         return None
+    order = np.argsort(values, kind="stable")  # once: sorting what is in order already takes no time
+    values, labels, counts, numbers = values[order], labels[order], counts[order], numbers[order]
     accuracies, thresholds = [], []
     for fold in distinct:
         held, rest = numbers == fold, numbers != fold
