@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.paths import find_weights
 from facial_rec.weights import read_pickle
 
 CHARBONNIER_EPSILON = 1e-3
@@ -103,7 +104,23 @@ class LpipsLoss(nn.Module):
         self.eval()
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.network(output, target, normalize=True).mean()
+        return self.distances(output, target).mean()
+
+    def distances(self, output: Tensor, target: Tensor) -> Tensor:
+        """The distance of each image from its target, `(B,)`."""
+        return self.network(output, target, normalize=True).flatten()
+
+
+def find_lpips_backbone(given: Path | None = None, net: str = "alex") -> Path | None:
+    """The backbone's file: the one given, else torchvision's name in `checkpoints/` or in torch's own download folder.
+
+    None where there is none; UserError when the file given does not exist.
+    """
+    if given is not None and not given.is_file():
+        raise UserError(f"{given} is missing: expected torchvision's {net} weights, from {LPIPS_BACKBONE[net][1]}.")
+    name = LPIPS_BACKBONE[net][0]
+    downloaded = Path(torch.hub.get_dir()) / "checkpoints" / name
+    return given or find_weights(name) or (downloaded if downloaded.is_file() else None)
 
 
 def _fill_lpips_backbone(network: nn.Module, path: Path) -> None:

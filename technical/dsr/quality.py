@@ -1,10 +1,12 @@
-"""Image quality in float on [0, 1]: PSNR and SSIM, one figure an image."""
+"""Image quality in float on [0, 1]: PSNR, SSIM and LPIPS, one figure an image."""
 
 from __future__ import annotations
 
 import kornia
 import torch
 from torch import Tensor
+
+from dsr.losses import LpipsLoss
 
 SSIM_WINDOW = 11
 
@@ -27,6 +29,15 @@ def ssim(images: Tensor, reference: Tensor) -> Tensor:
     """
     _check(images, reference)
     return kornia.metrics.ssim(images, reference, window_size=SSIM_WINDOW, padding="valid").mean(dim=(1, 2, 3))
+
+
+def lpips_distance(lpips: LpipsLoss, images: Tensor, reference: Tensor) -> Tensor:
+    """Learned perceptual distance (Zhang et al. 2018), 0 for equal images; its backbone is in `lpips`.
+
+    Both `(B, 3, H, W)` in [0, 1] -> `(B,)`. Raises ValueError as `psnr` does.
+    """
+    _check(images, reference)
+    return lpips.distances(images, reference)
 
 
 def _check(images: Tensor, reference: Tensor) -> None:

@@ -6,63 +6,30 @@ always rounded to 8 bit, as an image in a file is, so that no method gains from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import UserError
 from common.images import RgbImage
 from common.progress import progress_bar
-from dsr.degradation import bicubic_enlarge, round_to_8bit
 from dsr.quality import psnr, ssim
-from facial_rec.faceset import HR_SIZE
-from pipeline.degradations import Degradation, check_size, reduce, to_tensor
+from facial_rec.metrics import Floats
+from pipeline.cache import EmbeddingCache
+from pipeline.chain import DEFAULT_BATCH, Chain, Network
+from pipeline.degradations import Degradation, View, check_size, reduce, to_tensor
+from pipeline.entries import Entry, Table, entries_of
+from pipeline.sources import ImageSource
 
-Network = Callable[[Tensor], Tensor]
+__all__ = ["DEFAULT_BATCH", "Chain", "Network", "View", "check_size", "to_tensor"]
+
 Reduction = Degradation
-Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
 Item = TypeVar("Item")
-
-DEFAULT_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The networks that images go through."""
-
-    embedders: Mapping[str, Network]
-    """By name: RGB `(B, 3, 112, 112)` in [0, 1] -> embeddings `(B, D)` of any D, compared with cosine."""
-    dsr: Network | None = None
-    """`(B, 3, n, n)` in [0, 1] -> `(B, 3, 112, 112)`; None leaves the method `dsr` out."""
-    device: torch.device | str = "cpu"
-    batch_size: int = DEFAULT_BATCH
-
-    def __post_init__(self) -> None:
-        if not self.embedders:
-            raise UserError("No recogniser was given: --edgeface names at least one.")
-        if self.batch_size < 1:
-            raise UserError(f"--batch-size {self.batch_size}: expected at least 1.")
-
-    @property
-    def low_methods(self) -> tuple[str, ...]:
-        """The ways a low-resolution image is enlarged, the baseline first."""
-        return ("bicubic",) if self.dsr is None else ("bicubic", "dsr")
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """All methods, in the order tables show them."""
-        return ("hr", *self.low_methods)
-
-    def enlarge(self, method: str, low: Tensor) -> Tensor:
-        """`(B, 3, n, n)` -> `(B, 3, 112, 112)` with `bicubic` or `dsr`, rounded to 8 bit."""
-        if method == "dsr" and self.dsr is not None:
-            return round_to_8bit(self.dsr(low))
-        return bicubic_enlarge(low, HR_SIZE)
 
 
 @dataclass(frozen=True)
@@ -142,6 +109,73 @@ def low_batches(chain: Chain, read: Callable[[Item], RgbImage], items: Sequence[
     for start in range(0, len(items), chain.batch_size):
         low = to_tensor([read(item) for item in items[start : start + chain.batch_size]])
         yield Batch(None, low.to(chain.device))
+
+
+@dataclass(frozen=True)
+class ImageEmbeddings:
+    """Embeddings and image quality, row i belonging to the i-th name asked for."""
+
+    vectors: dict[tuple[str, View], Vectors]
+    """`(N, D)` by (recogniser, view)."""
+    quality: dict[View, dict[str, Floats]]
+    """`(N,)` against the HR image, by view (not `hr`): `psnr` in dB (infinite for equal images), `ssim`, `lpips`."""
+
+
+def embed_images(
+    chain: Chain,
+    source: ImageSource,
+    names: Sequence[str],
+    views: Sequence[View],
+    cache: EmbeddingCache | None = None,
+    quality: bool = True,
+    description: str = "embedding",
+) -> ImageEmbeddings:
+    """Embed every image in every view with every recogniser, showing progress with rate and time left.
+
+    An image is reduced once for each size and degradation, and goes through the DSR once for all recognisers. With a
+    `cache` an image is read only when something of it is missing there, and each batch is kept as soon as it is done,
+    so a run that was stopped goes on where it was. Raises UserError for an image that cannot be read, a recogniser
+    that gives NaN, and the method `dsr` without a DSR; for the cache see `EmbeddingCache`.
+    """
+    distinct = list(dict.fromkeys(names))
+    table = Table(source, cache, {entry: entry.context(chain) for entry in entries_of(chain, views, quality)})
+    table.recall(distinct)
+    missing = table.missing(distinct)
+    total = sum(len(group) * len({entry.view for entry in entries}) for entries, group in missing.items())
+    with progress_bar(total, description, "image", show=total > 0) as progress:
+        for entries, group in missing.items():
+            for start in range(0, len(group), chain.batch_size):
+                batch = group[start : start + chain.batch_size]
+                for computed in _compute(chain, source, batch, entries):
+                    table.add(batch, computed)
+                    progress.update(len(batch))
+                table.keep(batch, entries)
+    return ImageEmbeddings(
+        vectors={(entry.name, entry.view): table.rows(entry, names) for entry in table.values if entry.is_vector},
+        quality={
+            view: {e.name: table.rows(e, names) for e in table.values if e.view == view and not e.is_vector}
+            for view in views
+            if view.method != "hr"
+        },
+    )
+
+
+@torch.no_grad()
+def _compute(
+    chain: Chain, source: ImageSource, names: Sequence[str], entries: Sequence[Entry]
+) -> Iterator[dict[Entry, NDArray[Any]]]:
+    """The wanted `entries` of a batch of images, `(B, D)` or `(B,)` each, view by view."""
+    hr = to_tensor([source.read(name) for name in names]).to(chain.device)
+    fingerprints = [source.fingerprint(name) for name in names]
+    reduced: dict[tuple[Any, ...], Tensor] = {}
+    for view in dict.fromkeys(entry.view for entry in entries):
+        shown = hr
+        if view.size is not None:
+            how = (view.size, view.degradation, view.seed)
+            if how not in reduced:
+                reduced[how] = reduce(hr, fingerprints, *how)
+            shown = chain.enlarge(view.method, reduced[how])
+        yield {entry: entry.compute(chain, shown, hr) for entry in entries if entry.view == view}
 
 
 def make_reducer(size: int, reduction: Degradation = "canonical") -> Callable[[Tensor], Tensor]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from common.device import select_device
 from common.errors import UserError
+from common.files import sha256_of
 from dsr.checkpoint import load_dsr
+from dsr.losses import LpipsLoss, find_lpips_backbone
 from facial_rec.embedder import load_embedder
-from pipeline.embedding import DEFAULT_BATCH, Chain, Network
+from pipeline.chain import DEFAULT_BATCH, Chain
 
 DEFAULT_EDGEFACE = "edgeface_xxs.pt"
 DEFAULT_DSR = "dsr.pt"
@@ -36,12 +39,29 @@ def load_chain(
     embedders = [load_embedder(file, chosen) for file in edgeface]
     paths = [embedder.source.path for embedder in embedders]
     checksums = dict(zip(distinct_names(paths, suffix=True), [e.source.sha256 for e in embedders], strict=True))
-    named: dict[str, Network] = dict(zip(distinct_names(paths, suffix=False), embedders, strict=True))
-    network: Network | None = None
+    names = distinct_names(paths, suffix=False)
+    chain = Chain(
+        dict(zip(names, embedders, strict=True)),
+        device=chosen,
+        batch_size=batch_size,
+        fingerprints={name: embedder.source.sha256 for name, embedder in zip(names, embedders, strict=True)},
+    )
     if dsr is not None:
         network, info = load_dsr(dsr, chosen)
         checksums[info.path.name if info.path.name not in checksums else str(info.path)] = info.sha256
-    return Chain(named, network, chosen, batch_size), checksums
+        chain = replace(chain, dsr=network, dsr_fingerprint=info.sha256)
+    return chain, checksums
+
+
+def with_lpips(chain: Chain, backbone: Path | None = None) -> Chain:
+    """The chain with LPIPS, if its backbone is at hand (see `dsr.losses.find_lpips_backbone`); else as it is.
+
+    Raises UserError when the file given is missing or another network's.
+    """
+    file = find_lpips_backbone(backbone)
+    if file is None:
+        return chain
+    return replace(chain, lpips=LpipsLoss(file).to(chain.device), lpips_fingerprint=sha256_of(file))
 
 
 def check_settings(threshold: float, resamples: int) -> None:
