@@ -1,8 +1,8 @@
 """Which figures may be given at all: an error rate is only as good as the number of errors behind it.
 
-A figure with fewer than 3 expected errors is withheld, one with fewer than 30 is flagged. Thirty errors are Doddington's
+A figure with fewer than 3 expected errors is withheld, one with fewer than 30 flagged. Thirty errors are Doddington's
 rule of 30 (G. R. Doddington et al., Speech Communication 31, 2000: the true rate then lies within 30 % of the observed
-one with 90 % confidence), three its counterpart the rule of 3 (A. J. Mansfield, J. L. Wayman, "Best Practices in Testing
+one with 90 % confidence), three is the rule of 3 (A. J. Mansfield, J. L. Wayman, "Best Practices in Testing
 and Reporting Performance of Biometric Devices", 2002, appendix B).
 """
 
