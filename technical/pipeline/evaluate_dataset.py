@@ -16,27 +16,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common import cli
 from common.files import replacing, write_json
 from common.paths import find_weights
-from facial_rec import bootstrap
-from facial_rec.metrics import Figures, Floats
 from pipeline.embedding import DEFAULT_BATCH, Chain, embed, hr_batches, low_batches, make_reducer
 from pipeline.identification import (
     Gallery,
     Matches,
     counts_of,
-    identification_figures,
+    identification_shares,
     identify,
     join,
     per_subject,
 )
+from pipeline.identification_record import Resampling, figure_cell, footnotes, measure_shares
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.probes import Probe, ProbeSet, key_of, load_probes
 from pipeline.provenance import command_of
-from pipeline.tables import format_table, percent
+from pipeline.tables import format_table
 
 LABELS = {
     "accuracy": "accuracy at {threshold}, %",
@@ -192,18 +189,16 @@ def _low_galleries(faces: ProbeSet, chain: Chain, size: int) -> dict[str, Galler
 
 
 def figures_of(matches: Matches, cfg: Config) -> dict[str, Any]:
-    """Figures with 95 % intervals from resampled probe people, counts, and the per-subject table."""
-    figures: dict[str, Any] = dict(identification_figures(matches, cfg.threshold))
-    (people,), count = bootstrap.number_subjects([str(subject) for subject in matches.subjects])
-    draws = bootstrap.resample_subjects(count, cfg.bootstrap, cfg.seed)
+    """Figures with 95 % intervals from resampled probe people, counts, and the per-subject table.
 
-    def resampled(weights: Floats) -> Figures:
-        found = identification_figures(matches, cfg.threshold, weights)
-        return {name: found[name] for name in WITH_INTERVAL}
-
-    replicates = bootstrap.replicate(resampled, (draw[people].astype(np.float64) for draw in draws))
-    figures |= {f"{name}_ci95": bootstrap.percentile_interval(values) for name, values in replicates.items()}
-    return figures | counts_of(matches, cfg.threshold) | {"per_subject": per_subject(matches, cfg.threshold)}
+    A figure with fewer than 3 errors behind it is None and explained in `withheld`; `few_errors` names those with fewer
+    than 30.
+    """
+    resampling = Resampling.of(matches, cfg.bootstrap, cfg.seed)
+    record = measure_shares(identification_shares(matches, cfg.threshold), resampling, WITH_INTERVAL).record()
+    judged = {name: record[name] for name in ("withheld", "few_errors")}
+    people = {"per_subject": per_subject(matches, cfg.threshold)}
+    return record["figures"] | judged | counts_of(matches, cfg.threshold) | people
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -211,14 +206,14 @@ def print_result(result: dict[str, Any]) -> None:
     methods: Mapping[str, Any] = result["methods"]
     rows = [
         [label.format(threshold=result["threshold"])]
-        + [percent(figures[name], figures.get(f"{name}_ci95")) for figures in methods.values()]
+        + [figure_cell({"figures": figures, **figures}, name) for figures in methods.values()]
         for name, label in LABELS.items()
     ]
     counts = ("probes", "mated", "nonmated", "false_accepts_mated", "false_accepts_nonmated")
     rows += [[name.replace("_", " "), *(f"{f[name]:,}" for f in methods.values())] for name in counts]
     print("\n" + format_table(["", *methods], rows))
-    if result["bootstrap"]:
-        print(f"In brackets: 95 % intervals from {result['bootstrap']:,} resamples of people.")
+    for line in footnotes(methods.values(), result["bootstrap"]):
+        print(line)
     print("\n" + _subject_table(methods))
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from facial_rec import metrics
-from facial_rec.identification_metrics import rank_k_rate, subject_ranks
+from facial_rec.identification_intervals import Share
+from facial_rec.identification_metrics import Probes, subject_ranks
 from facial_rec.metrics import Bools, Figures, Floats
 
 Key = tuple[str, str]
@@ -56,6 +57,11 @@ class Matches:
     @property
     def mated(self) -> Bools:
         return self.ranks > 0
+
+    @property
+    def probes(self) -> Probes:
+        """Scores and ranks alone, which the figures of `identification_metrics` are made from."""
+        return Probes(self.scores, self.own_scores, self.ranks)
 
     def decisions(self, threshold: float) -> list[Decision]:
         """What accepting at `threshold` makes of each probe.
@@ -122,8 +128,8 @@ def join(parts: Sequence[Matches]) -> Matches:
     )
 
 
-def identification_figures(matches: Matches, threshold: float, weights: Floats | None = None) -> Figures:
-    """Every figure as a fraction; None where no probe of the kind it needs is there.
+def identification_shares(matches: Matches, threshold: float) -> dict[str, Share]:
+    """What each figure counts, among which probes, and which of them are errors.
 
     - `accuracy`: mated probes accepted as the right person, and non-mated ones rejected, of all probes.
     - `unknown_rate`: probes whose best score is below the threshold, of all probes.
@@ -132,25 +138,26 @@ def identification_figures(matches: Matches, threshold: float, weights: Floats |
     - `rank1`, `rank5`: mated probes whose right person is first, or among the first five, whatever the score.
     - `reject_all_accuracy`, `accept_all_accuracy`: the accuracy of a threshold above, or below, every score.
     """
-    counts = np.ones(len(matches.ranks)) if weights is None else weights
     mated, accepted, first = matches.mated, matches.scores >= threshold, matches.ranks == 1
-    wrong = accepted & ~first
-
-    def share(hit: Bools, among: Bools | None = None) -> float | None:
-        base = counts if among is None else counts * among
-        return float(base @ hit / base.sum()) if base.any() else None
-
+    wrong, everyone = accepted & ~first, np.ones_like(mated)
+    five = mated & (matches.ranks <= 5)
+    right = (accepted & first) | (~accepted & ~mated)
     return {
-        "accuracy": share((accepted & first) | (~accepted & ~mated)),
-        "unknown_rate": share(~accepted),
-        "false_accept_rate": share(wrong),
-        "false_accept_rate_mated": share(wrong, mated),
-        "false_accept_rate_nonmated": share(wrong, ~mated),
-        "rank1": rank_k_rate(matches.ranks, 1, counts),
-        "rank5": rank_k_rate(matches.ranks, 5, counts),
-        "reject_all_accuracy": share(~mated),
-        "accept_all_accuracy": share(first),
+        "accuracy": Share(right, everyone, "misses", "wrong decisions"),
+        "unknown_rate": Share(~accepted, everyone, "hits", "probes below the threshold"),
+        "false_accept_rate": Share(wrong, everyone, "hits", "false accepts"),
+        "false_accept_rate_mated": Share(wrong, mated, "hits", "false accepts", "mated probes"),
+        "false_accept_rate_nonmated": Share(wrong, ~mated, "hits", "false accepts", "non-mated probes"),
+        "rank1": Share(first, mated, "misses", "probes not at rank 1", "mated probes"),
+        "rank5": Share(five, mated, "misses", "probes not among the first 5", "mated probes"),
+        "reject_all_accuracy": Share(~mated, everyone, "none"),
+        "accept_all_accuracy": Share(first, everyone, "none"),
     }
+
+
+def identification_figures(matches: Matches, threshold: float, weights: Floats | None = None) -> Figures:
+    """Every figure of `identification_shares` as a fraction; None where no probe of the kind it needs is there."""
+    return {name: one.value(weights) for name, one in identification_shares(matches, threshold).items()}
 
 
 def counts_of(matches: Matches, threshold: float) -> dict[str, int]:

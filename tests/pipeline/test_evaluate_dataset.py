@@ -58,6 +58,7 @@ def matched(root: Path, recogniser: Any, vlr_size: int = 16, gallery_via_dsr: bo
 
 
 def test_json_and_csv_have_what_was_promised(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    config = replace(config, threshold=0.99999)  # nearly all are rejected: enough errors to give the figures
     result = main(config)
     assert config.json is not None
     assert config.dump_results is not None
@@ -81,11 +82,23 @@ def test_json_and_csv_have_what_was_promised(config: Config, capsys: pytest.Capt
     for method, figures in written["methods"].items():
         right = [r for r in rows if r["method"] == method and r["decision"] in ("correct", "correct_rejection")]
         assert len(right) / 13 == pytest.approx(figures["accuracy"])
+        assert figures["few_errors"]["accuracy"] == 13 - len(right)
     lone = next(row for row in rows if row["subject"] == "lone")
     assert (lone["mated"], lone["own_best_score"], lone["rank"]) == ("0", "", "")
     printed = capsys.readouterr().out
     assert "Gallery: 13 HR images of 5 people" in printed
     assert "Per subject: correct / unknown / false accepts" in printed
+
+
+def test_figures_with_too_few_errors_are_withheld(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = main(replace(config, threshold=-1.0))["methods"]["bicubic"]
+    assert figures["unknown_rate"] is figures["unknown_rate_ci95"] is None
+    assert figures["withheld"]["unknown_rate"]["errors"] == 0
+    assert figures["withheld"]["unknown_rate"]["upper95"] == pytest.approx(1 - 0.05 ** (1 / 13))
+    assert "0 probes below the threshold among 13 probes" in figures["withheld"]["unknown_rate"]["reason"]
+    printed = capsys.readouterr().out
+    assert "< 20.58" in printed
+    assert "withheld, for fewer than 3 errors" in printed
 
 
 def test_people_are_told_apart(processed: Path, recogniser: Any) -> None:
