@@ -67,7 +67,8 @@ def page(title: str, sections: Sequence[str | Section], contents: bool = False) 
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body{' class=wide' if nav else ''}>{nav}<main><h1>{escape(title)}</h1>\n{body}\n</main></body></html>\n"
+        f"<body{' class=wide' if nav else ''}><header><h1>{escape(title)}</h1></header>\n"
+        f"{nav}<main>{body}\n</main></body></html>\n"
     )
 
 

@@ -31,7 +31,7 @@ pre { overflow-x: auto; background: var(--card); border: 1px solid var(--line); 
   font-size: 0.85rem; } code { font-size: 0.85em; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; } figure > img { max-width: 100%; height: auto; border: 1px solid var(--line);
   background: #fff; }
-details { margin: 0.6rem 0 1rem; } summary { cursor: pointer; color: var(--soft); font-size: 0.95rem;
+details { margin: 0.15rem 0; } summary { cursor: pointer; color: var(--soft); font-size: 0.95rem;
   padding: 0.25rem 0; } summary:hover { color: var(--ink); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.25rem 1rem; font-size: 0.93rem; margin: 0.6rem 0; }
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; } dd code { word-break: break-all; }
@@ -55,20 +55,23 @@ td.marked { font-weight: 650; } td.marked .interval { font-weight: 400; } td.bes
 .quiet { color: var(--soft); } sup { line-height: 0; font-size: 0.72em; } sup.note { color: var(--dsr);
   margin-left: 1px; }
 .notes { font-size: 0.86rem; color: var(--soft); padding-left: 1.4rem; margin: 0.2rem 0; }
-.tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: 0 1.4rem;
-  align-items: start; } .tables > * { min-width: 0; }
+.tables { display: flex; flex-wrap: wrap; gap: 0 1.6rem; align-items: flex-start; }
+.tables > * { min-width: 0; max-width: 100%; }
+td[colspan] { text-align: left; }
+@media (max-width: 40rem) { th, td { padding: 0.34rem 0.5rem; } th:first-child, td:first-child { max-width: 6.4rem; }
+  td .interval { font-size: 0.76rem; } th.group { max-width: 9rem; } }
 .table-figure > figcaption { font-weight: 600; color: var(--ink); margin-bottom: 0.35rem; }
 .table-figure details { margin: 0.2rem 0; } .table-figure summary { font-size: 0.85rem; }
 """
 
 _CHARTS = """
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem;
-  margin: 1rem 0; } .charts.three { grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19.5rem), 1fr)); gap: 1rem;
+  margin: 1rem 0; }
 .chart { margin: 0; padding: 0.8rem 0.8rem 0.6rem; background: var(--card); border: 1px solid var(--line);
   border-radius: 8px; max-width: 36rem; min-width: 0; break-inside: avoid; }
 .chart > h4 { margin: 0 0 0.2rem; color: var(--ink); } .chart figcaption { font-size: 0.84rem; line-height: 1.4; }
 .chart svg.plot { display: block; width: 100%; height: auto; overflow: visible; }
-.plot text { fill: var(--soft); font-size: 13px; font-family: inherit; } .plot text.ref { fill: var(--ink); }
+.plot text { fill: var(--soft); font-size: 14px; font-family: inherit; } .plot text.ref { fill: var(--ink); }
 .plot .grid { stroke: var(--faint); stroke-width: 1; } .plot .frame { stroke: var(--line); stroke-width: 1.2;
   fill: none; }
 .plot .ref { stroke: var(--ink); stroke-width: 1.2; stroke-dasharray: 3 3; } .plot text.ref { stroke: none; }
@@ -92,6 +95,8 @@ _CARDS = """
   border-top: 4px solid var(--soft); border-radius: 8px; font-variant-numeric: tabular-nums; }
 .card span { display: block; color: var(--soft); font-size: 0.86rem; } .card b { font-size: 1.5rem;
   line-height: 1.3; }
+@media (max-width: 40rem) { .cards { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 0.5rem; }
+  .card { padding: 0.5rem 0.55rem; } .card b { font-size: 1.12rem; } .card span { font-size: 0.78rem; } }
 .card-hr { border-top-color: var(--hr); } .card-bicubic { border-top-color: var(--bicubic); }
 .card-dsr { border-top-color: var(--dsr); }
 """
@@ -108,20 +113,23 @@ _PICTURES = """
 .tiles .missing { aspect-ratio: 1; display: grid; place-items: center; padding: 0.3rem;
   border: 1px dashed var(--warn);
   border-radius: 4px; color: var(--warn); font-size: 0.75rem; overflow-wrap: anywhere; overflow: hidden; }
+.tiles span { overflow-wrap: anywhere; }
 .faces.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); }
 .faces.pairs .faces-row { width: auto; }
 .faces-row figcaption { font-size: 0.82rem; margin-top: 0.35rem; }
 """
 
 _FRAME = """
-nav { font-size: 0.92rem; margin: 0 0 1.2rem; } nav p { display: none; }
+main > section:first-of-type > h2 { margin-top: 0.6rem; }
+nav { font-size: 0.92rem; margin: 0 0 1.4rem; } nav p { display: none; }
 nav ol { list-style: none; display: flex; flex-wrap: wrap; gap: 0.4rem; padding: 0; margin: 0; }
 nav a { display: block; padding: 0.15rem 0.6rem; border: 1px solid var(--line); border-radius: 999px;
   background: var(--card);
   text-decoration: none; color: var(--ink); } nav a:hover { border-color: var(--soft); }
 @media (min-width: 75rem) {
-  body.wide { display: grid; grid-template-columns: 13rem minmax(0, 1fr); gap: 2.4rem; max-width: 92rem;
-  padding: 1.6rem 2rem; }
+  body.wide { display: grid; grid-template: "nav header" auto "nav main" 1fr / 13rem minmax(0, 1fr); gap: 0 2.4rem;
+    max-width: 92rem; padding: 1.6rem 2rem; } .wide header { grid-area: header; } .wide main { grid-area: main; }
+  .wide nav { grid-area: nav; }
   .wide nav { position: sticky; top: 1.6rem; align-self: start; margin: 0.6rem 0 0; max-height: calc(100vh - 3.2rem);
     overflow-y: auto; } .wide nav p { display: block; margin: 0 0 0.4rem; color: var(--soft); font-weight: 600; }
   .wide nav ol { display: block; } .wide nav a { border: 0; background: none; border-left: 2px solid var(--line);

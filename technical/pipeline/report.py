@@ -86,8 +86,9 @@ def _verification(records: Records) -> list[Section]:
             here, gaps_here = _of(mine, degradation), _of(gaps, degradation)
             if degradation != "canonical" or len(_degradations(mine)) > 1:
                 parts.append(html.heading(f"Reduction: {degradation}", 3))
+            parts += _by_size(here, records.threshold)
             parts += _verification_tables(here, gaps_here, records.threshold)
-            parts += _verification_charts(here, records.threshold)
+            parts += _curves_of_each(here, records.threshold)
         sections.append(Section(f"Verification, {protocol.upper()}" if protocol != "templates" else "Templates", parts))
         parts.insert(0, html.paragraph(f"{report_tables.protocol_name(protocol)}. {_pairs(mine)}"))
     return sections
@@ -141,21 +142,34 @@ def _legend(entries: Sequence[Entry], gaps: Sequence[Entry] = ()) -> str:
     return " ".join(words)
 
 
-def _verification_charts(entries: Sequence[Entry], threshold: float | None) -> list[str]:
+def _by_size(entries: Sequence[Entry], threshold: float | None) -> list[str]:
     parts = []
-    several = len(distinct(entries, "recogniser")) > 1
-    for (recogniser,) in distinct(entries, "recogniser"):
-        mine = [one for one in entries if one["recogniser"] == recogniser]
-        if several:
-            parts.append(html.heading(recogniser, 3))
-        lines = [report_charts.by_size(mine, name, threshold) for name in OPEN_FIGURES]
-        parts.append(_charts(lines))
+    for title, mine in _each_recogniser(entries):
+        charts = _charts([report_charts.by_size(mine, name, threshold) for name in OPEN_FIGURES])
+        parts += [title, charts] if charts else []
+    return parts
+
+
+def _curves_of_each(entries: Sequence[Entry], threshold: float | None) -> list[str]:
+    parts = []
+    for title, mine in _each_recogniser(entries):
         size = report_charts.operating_size(mine)
-        parts += _curves(mine, size, threshold)
+        found = _curves(mine, size, threshold)
         for other in sorted({one["size"] for one in mine} - {size, None}):
-            if found := _curves(mine, other, threshold):
-                parts.append(html.details(f"Curves and scores at {other} pixels", found))
-    return [part for part in parts if part]
+            if more := _curves(mine, other, threshold):
+                found.append(html.details(f"Curves and scores at {other} pixels", more))
+        parts += [title, *found] if found else []
+    return parts
+
+
+def _each_recogniser(entries: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
+    """A title (empty when there is one recogniser only) and the entries of each recogniser."""
+    names = [name for (name,) in distinct(entries, "recogniser")]
+    titles = [html.heading(name, 3) if len(names) > 1 else "" for name in names]
+    return [
+        (title, [one for one in entries if one["recogniser"] == name])
+        for name, title in zip(names, titles, strict=True)
+    ]
 
 
 def _curves(entries: Sequence[Entry], size: int | None, threshold: float | None) -> list[str]:
@@ -165,12 +179,12 @@ def _curves(entries: Sequence[Entry], size: int | None, threshold: float | None)
     if not any(charts) and not scores:
         return []
     title = [html.heading(f"At {size} pixels", 4)] if size is not None else []
-    return [*title, _charts(charts), _charts(scores, "charts three")]
+    return [*title, _charts(charts), _charts(scores)]
 
 
-def _charts(charts: Sequence[str], style: str = "charts") -> str:
+def _charts(charts: Sequence[str]) -> str:
     drawn = [chart for chart in charts if chart]
-    return html.block(style, drawn) if drawn else ""
+    return html.block("charts", drawn) if drawn else ""
 
 
 def _identification(records: Records) -> list[Section]:

@@ -64,10 +64,10 @@ def roc(entries: Sequence[Entry]) -> str:
     if not curves:
         return ""
     lines = [
-        Line(label, style, one["curve"]["fmr"], [1 - rate for rate in one["curve"]["fnmr"]])
+        _positive(Line(label, style, one["curve"]["fmr"], [1 - rate for rate in one["curve"]["fnmr"]]))
         for one, label, style in curves
     ]
-    rates = [y for line in lines for x, y in zip(line.x, line.y, strict=True) if x > 0]
+    rates = [y for line in lines for y in line.y]
     fmr = log_axis("false match rate (FMR), %", _smallest([line.x for line in lines]))
     tmr = percent_axis("true match rate, %", rates or [0.0, 1.0])
     return render(Chart("ROC", fmr, tmr, lines))
@@ -88,6 +88,12 @@ def det(entries: Sequence[Entry]) -> str:
 def _inside(line: Line) -> Line:
     """Only the points where both rates lie strictly between 0 and 1: a probit axis has no place for the ends."""
     kept = [(x, y) for x, y in zip(line.x, line.y, strict=True) if 0 < x < 1 and 0 < y < 1]
+    return Line(line.label, line.style, [x for x, _ in kept], [y for _, y in kept])
+
+
+def _positive(line: Line) -> Line:
+    """Only the points with a rate above 0: a logarithmic axis has no place for it."""
+    kept = [(x, y) for x, y in zip(line.x, line.y, strict=True) if x > 0]
     return Line(line.label, line.style, [x for x, _ in kept], [y for _, y in kept])
 
 
@@ -147,9 +153,11 @@ def open_set(entries: Sequence[Entry]) -> str:
     found = _with(entries, "open_set")
     if not found:
         return ""
-    lines = [Line(label, style, one["open_set"]["fpir"], one["open_set"]["fnir"]) for one, label, style in found]
+    lines = [
+        _positive(Line(label, style, one["open_set"]["fpir"], one["open_set"]["fnir"])) for one, label, style in found
+    ]
     x = log_axis("false positive rate (FPIR), %", _smallest([line.x for line in lines]))
-    y = percent_axis("missed (FNIR), %", [v for line in lines for x, v in zip(line.x, line.y, strict=True) if x > 0])
+    y = percent_axis("missed (FNIR), %", [v for line in lines for v in line.y] or [0.0, 1.0])
     return render(Chart("Open set", x, y, lines))
 
 

@@ -206,7 +206,7 @@ def _baselines(entries: Sequence[Entry], columns: int, figure: Figure) -> list[G
         if values:
             words = " to ".join(figure.write(value) for value in sorted({min(values), max(values)}))
             rows.append([label, Cell(words, max(1, columns), "quiet")])
-    return [Group("Without looking", rows)] if rows else []
+    return [Group("Baselines", rows)] if rows else []
 
 
 def calibration_table(entries: Sequence[Entry], threshold: float | None) -> str:

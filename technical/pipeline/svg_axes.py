@@ -46,7 +46,7 @@ def linear_axis(label: str, low: float, high: float, times: float = 1.0) -> Axis
     """An axis with round ticks; the tick labels are the values `times` a factor (100 for percent)."""
     if high <= low:
         low, high = low - 0.5 / times, high + 0.5 / times
-    step = _round_step((high - low) * times / 5)
+    step = _round_step((high - low) * times / 6)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals == 0 and step % 1:
         decimals = 1

@@ -12,10 +12,10 @@ from html import escape
 from pipeline.svg_axes import Axis, linear_axis
 
 WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 50, 12, 26, 44
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 30, 44
 CLOSEST_TICKS = 24
 
-_DASHES = {"hr": "2 4", "bicubic": "7 4", "dsr": "", "s0": "", "s1": "7 4", "s2": "2 4", "s3": "9 3 2 3", "s4": "4 3"}
+_DASHES = {"hr": "1 5", "bicubic": "7 4", "dsr": "", "s0": "", "s1": "7 4", "s2": "2 4", "s3": "9 3 2 3", "s4": "4 3"}
 _DASHES["s5"] = "12 4"
 _MARKS = {"hr": "diamond", "bicubic": "square", "dsr": "circle"}
 _MARKS |= {"s0": "circle", "s1": "square", "s2": "diamond", "s3": "triangle", "s4": "circle", "s5": "square"}
