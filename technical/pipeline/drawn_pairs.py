@@ -22,9 +22,8 @@ def pairs_from_people(
 
     Of each person at most `genuine_per_person` of the possible genuine pairs are drawn, so that nobody with hundreds of
     photos decides the result, and `impostors` pairs of two people (None: as many as genuine ones; fewer where there
-    are not so many). With ten people who have two photos, and twenty people in
-    all, there are ten folds that share no person; else one. The same names and seed give the same pairs, whatever the
-    names' order.
+    are not so many). With ten people who have two photos, and twenty people in all, there are ten folds that share no
+    person; else one. The same names and seed give the same pairs, whatever the names' order.
 
     Raises UserError for fewer than two people, nobody with two images, and numbers below 1.
     """
