@@ -10,7 +10,7 @@ network of batch 1, `(1, 3, 112, 112)` RGB with ImageNet's mean and standard dev
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,17 @@ import torch
 from torch import Tensor
 
 from common import cli
+from common.device import select_device
 from common.errors import UserError
 from common.files import sha256_of, write_json
-from common.images import ImageStore
-from common.paths import find_dataset
 from dsr.checkpoint import load_dsr
-from pipeline.embedding import Chain, Reduction
-from pipeline.evaluate_pairs import evaluate_store, print_result
-from pipeline.pair_evaluation import Protocol, Settings
-from pipeline.pairs import read_pairs
+from pipeline.cache import open_cache
+from pipeline.chain import Chain
+from pipeline.degradations import Degradation
+from pipeline.evaluate_pairs import print_result, result_of, settings_of
+from pipeline.pair_evaluation import Protocol, evaluate
+from pipeline.run_record import checksums, now, run_record
+from pipeline.trials import load_trials
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]
@@ -52,14 +54,18 @@ class Config:
     """DSR checkpoint; without one HR and bicubic are evaluated."""
     threshold: float = 0.35
     """Cosine from which a pair is accepted. EdgeFace's threshold: it means little to this network."""
-    reduction: Reduction = "canonical"
-    """canonical: antialiased bicubic; inter_area: OpenCV's INTER_AREA."""
+    reduction: Degradation = "canonical"
+    """canonical: antialiased bicubic; inter_area: OpenCV's INTER_AREA; or a realistic one."""
     bootstrap: int = 1000
     """Resamples of people behind the 95 % intervals; 0 leaves the intervals out."""
     seed: int = 0
     """Seed of the resampling."""
+    device: str = "cpu"
+    """Where the DSR runs: cpu, cuda, cuda:1 or mps."""
     threads: int = 1
     """CPU threads of this recogniser."""
+    cache: bool = True
+    """Keep embeddings in .cache/embeddings.sqlite, and take from there what was computed before."""
     json: Path | None = None
     """File to write the figures to, as fractions."""
 
@@ -86,16 +92,22 @@ def load_mobilefacenet(path: Path, threads: int) -> Callable[[Tensor], Tensor]:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Print the table, write `cfg.json` if given, and return what it holds."""
-    store = ImageStore(find_dataset(cfg.images))
-    pairs = read_pairs(cfg.pairs, store.names)
+    started, settings = now(), settings_of(cfg)
+    source, pairs = load_trials(cfg.images, cfg.pairs, cfg.seed)
     recogniser = load_mobilefacenet(cfg.onnx, cfg.threads)
-    checksums, dsr = {cfg.onnx.name: sha256_of(cfg.onnx)}, None
+    weights, device = {cfg.onnx.name: sha256_of(cfg.onnx)}, select_device(cfg.device)
+    chain = Chain({cfg.onnx.stem: recogniser}, device=device, fingerprints={cfg.onnx.stem: weights[cfg.onnx.name]})
     if cfg.dsr is not None:
-        dsr, info = load_dsr(cfg.dsr)
-        checksums[info.path.name] = info.sha256
-    chain = Chain({cfg.onnx.stem: recogniser}, dsr)
-    settings = Settings(cfg.vlr_size, cfg.protocol, cfg.threshold, cfg.reduction, cfg.bootstrap, cfg.seed)
-    result = evaluate_store(store, pairs, chain, settings) | {"weights": checksums}
+        dsr, info = load_dsr(cfg.dsr, device)
+        chain = replace(chain, dsr=dsr, dsr_fingerprint=info.sha256)
+        weights[info.path.name] = info.sha256
+    with open_cache(cfg.cache) as cache:
+        evaluation = evaluate(source, pairs, chain, settings, cache)
+    run = run_record("benchmarks.independent_recogniser", cfg, started, weights, checksums(source, cfg.pairs))
+    run["command"] = run["command"].replace(
+        "-m benchmarks.independent_recogniser", "benchmarks/independent_recogniser.py"
+    )
+    result = result_of(evaluation, source, pairs, chain, settings, run)
     print_result(result, chain)
     if cfg.json is not None:
         write_json(cfg.json, result)

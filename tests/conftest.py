@@ -70,6 +70,12 @@ def _seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Embeddings of tests are kept apart from those of real runs, and each test starts without any."""
+    monkeypatch.setenv("DSR_CACHE", str(tmp_path / "cache" / "embeddings.sqlite"))
+
+
+@pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only this machine may be reached: a test that needs the network would pass here and fail elsewhere."""
     connect = socket.socket.connect

@@ -18,7 +18,7 @@ from facial_rec.pair_bootstrap import PairResampler, Replicates, Weights
 from facial_rec.reliability import Judged, Support, judge
 
 WITHOUT_INTERVAL = ("accuracy_std",)
-UNBOUNDED = ("d_prime",)
+NO_RATES = ("d_prime", "psnr", "lpips", "identity_loss")
 CURVE_POINTS = 240
 HISTOGRAM_BINS = 60
 TOLERANCE = 1e-6  # float32 sums of weights: a rate of exactly 3 / 3000 must count as 1e-3
@@ -126,8 +126,9 @@ def with_intervals(figures: Figures, replicates: dict[str, Replicates]) -> dict[
         found[name] = value
         if name in replicates:
             interval = replicates[name].interval(value)
-            bounded = interval is not None and name not in UNBOUNDED
-            found[f"{name}_ci95"] = (max(0.0, interval[0]), min(1.0, interval[1])) if bounded and interval else interval
+            if interval is not None and name not in NO_RATES:
+                interval = max(0.0, interval[0]), min(1.0, interval[1])
+            found[f"{name}_ci95"] = interval
     return found
 
 

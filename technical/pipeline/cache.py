@@ -12,7 +12,7 @@ import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,16 @@ Vector = NDArray[np.float32]
 Found = TypeVar("Found")
 
 
+def default_cache() -> Path:
+    """`$DSR_CACHE`, else `.cache/embeddings.sqlite` in the repository."""
+    return Path(os.environ.get("DSR_CACHE") or DEFAULT_CACHE)
+
+
+def open_cache(use: bool) -> AbstractContextManager[EmbeddingCache | None]:
+    """The default cache for a `with` statement; None without `use`, as `--no-cache` wants it."""
+    return EmbeddingCache() if use else nullcontext()
+
+
 def key_of(*parts: object) -> bytes:
     """The SHA-256 over `parts`, whose words tell all that an entry depends on."""
     return sha256("\n".join(map(str, parts)).encode()).digest()
@@ -43,12 +53,12 @@ def key_of(*parts: object) -> bytes:
 class EmbeddingCache:
     """Embeddings (float32 vectors) and image figures (numbers) by key, in one file that several processes may share.
 
-    `path` None is `.cache/embeddings.sqlite` in the repository. Usable as a context manager. Every method raises
+    `path` None is `default_cache()`. Usable as a context manager. Every method raises
     UserError, naming the file, when it is damaged, cannot be written, or stays locked by another process.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or DEFAULT_CACHE
+        self.path = path or default_cache()
         with self._named_errors():
             self._make_file()
             self._connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)

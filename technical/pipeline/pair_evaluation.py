@@ -1,205 +1,246 @@
-"""Verification over a pair list: HR, bicubic and DSR side by side, for any recogniser.
+"""Verification over a pair list at any low resolutions: HR, bicubic and DSR side by side, for any recogniser.
 
-The maths of `pipeline.evaluate_pairs`, for callers that bring their own recogniser.
+The maths of `pipeline.evaluate_pairs` and `pipeline.evaluate_resolutions`, for callers that bring their own recogniser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from common.images import RgbImage
+from common.errors import UserError
+from common.progress import progress_bar
 from facial_rec import bootstrap, metrics
-from facial_rec.metrics import Figures, Floats
-from pipeline.embedding import Chain, Embedded, Reduction, embed, hr_batches, make_reducer
+from facial_rec.metrics import Floats
+from facial_rec.pair_bootstrap import PairResampler, Replicates
+from facial_rec.verification import Comparisons, differences, entry, with_intervals
+from pipeline.cache import EmbeddingCache
+from pipeline.chain import Chain
+from pipeline.degradations import Degradation, View, check_size
+from pipeline.embedding import ImageEmbeddings, embed_images
 from pipeline.networks import check_settings
 from pipeline.pairs import PairList
+from pipeline.sources import ImageSource
 
 Protocol = Literal["lr-lr", "lr-hr"]
+HR = View("hr")
 
 # In the order tables and files show them.
-VERIFICATION = ("accuracy", "accuracy_std", "auc", "eer", *metrics.TAR_POINTS, "fmr@threshold", "fnmr@threshold")
-QUALITY = ("psnr", "ssim", "identity_loss")
-WITHOUT_INTERVAL = ("accuracy_std",)
+VERIFICATION = (
+    *("accuracy", "accuracy_std", "auc", "eer", "d_prime", *metrics.TAR_POINTS),
+    *("fmr@threshold", "fnmr@threshold"),
+)
+QUALITY = ("psnr", "ssim", "lpips", "identity_loss")
 
 
 @dataclass(frozen=True)
 class Settings:
     """What is measured."""
 
-    vlr_size: int = 16
-    """Side of the low-resolution images in pixels."""
-    protocol: Protocol = "lr-lr"
+    vlr_sizes: tuple[int, ...] = (16,)
+    """Sides of the low-resolution images in pixels."""
+    protocols: tuple[Protocol, ...] = ("lr-lr",)
     """Whether both images of a pair are of low resolution, or the first only."""
     threshold: float = 0.35
     """Cosine from which a pair is accepted, for `fmr@threshold` and `fnmr@threshold`."""
-    reduction: Reduction = "canonical"
+    degradation: Degradation = "canonical"
     bootstrap: int = 1000
     """Resamples behind the 95 % intervals; 0 leaves them out."""
     seed: int = 0
-    """Seed of the resampling."""
+    """Seed of the resampling and of the realistic degradations."""
 
     def __post_init__(self) -> None:
         check_settings(self.threshold, self.bootstrap)
+        for name, values in (("--vlr-size", self.vlr_sizes), ("--protocol", self.protocols)):
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"{name} {' '.join(map(str, values))}: expected one or more, each once.")
+        for size in self.vlr_sizes:
+            check_size(size, "--vlr-size")
+
+    def view(self, method: str, size: int) -> View:
+        """How a low-resolution image is looked at; only realistic degradations depend on the seed."""
+        drawn = self.degradation.startswith("realistic")
+        return View(method, size, self.degradation, self.seed if drawn else 0)
 
 
-def evaluate(read: Callable[[str], RgbImage], pairs: PairList, chain: Chain, settings: Settings) -> dict[str, Any]:
-    """Every figure of every recogniser and method over `pairs`, ready for JSON.
+@dataclass(frozen=True, order=True)
+class Case:
+    """One row of a table: what was measured how."""
 
-    `read` gives the RGB uint8 `(112, 112, 3)` image of a name. The result has `methods`, `differences`, and the
-    settings. A method is keyed `hr`, `bicubic` or `dsr`; with several recognisers `<recogniser>/hr` and so on. Figures
-    are fractions (PSNR in dB), None where one has no meaning; `<figure>_ci95` is the subject-level 95 % interval.
-
-    Image figures are means over the low-resolution images: PSNR and SSIM against the HR image, and the identity loss
-    `1 - cosine` between the embeddings of the method's image and of the HR image.
-    """
-    scored = _score(read, pairs, chain, settings)
-    methods = {key: one.figures(settings.threshold) for key, one in scored.items()}
-    replicates = _replicate(pairs, scored, settings)
-    for key, figures in methods.items():
-        figures |= {
-            f"{name}_ci95": bootstrap.percentile_interval(values) for name, values in replicates.get(key, {}).items()
-        }
-    return {
-        "methods": methods,
-        "differences": _differences(methods, replicates, chain),
-        "protocol": settings.protocol,
-        "vlr_size": settings.vlr_size,
-        "threshold": settings.threshold,
-        "reduction": settings.reduction,
-        "seed": settings.seed,
-        "bootstrap": settings.bootstrap,
-        "pairs": {
-            "genuine": int(pairs.genuine.sum()),
-            "impostor": int((~pairs.genuine).sum()),
-            "folds": pairs.folds,
-            "images": len(pairs.images),
-        },
-    }
-
-
-def method_key(chain: Chain, recogniser: str, method: str) -> str:
-    """How a method is keyed: by its name alone when there is a single recogniser."""
-    return method if len(chain.embedders) == 1 else f"{recogniser}/{method}"
+    recogniser: str
+    protocol: Protocol
+    size: int | None
+    """None for HR: both images as they are."""
+    method: str
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """The scores of one recogniser and method, and the quality of its images."""
+class Evaluation:
+    """What `evaluate` gives."""
 
-    scores: Floats
-    genuine: NDArray[np.bool_]
-    folds: NDArray[np.int64]
-    quality: dict[str, Floats]
-    """`(M,)` per figure of `QUALITY`, one a low-resolution image; empty for HR."""
-    image_subjects: tuple[str, ...]
-    """`(M,)` the person on each low-resolution image."""
-
-    def figures(self, threshold: float) -> dict[str, Any]:
-        verification = metrics.verification_figures(self.scores, self.genuine, self.folds, threshold)
-        means = {name: _mean(self.quality.get(name)) for name in QUALITY}
-        baselines = {
-            "reject_all_accuracy": metrics.reject_all_accuracy(self.genuine),
-            "accept_all_accuracy": metrics.accept_all_accuracy(self.genuine),
-        }
-        return {**verification, **means, **baselines}
+    entries: dict[Case, dict[str, Any]]
+    """For each case the parts of a record's `verification` that were measured: `figures` and so on."""
+    differences: dict[Case, dict[str, Any]]
+    """DSR minus bicubic, by the case of the DSR."""
+    scores: dict[Case, Floats]
+    """`(N,)` cosine of each pair."""
 
 
-def _mean(values: Floats | None, weights: Floats | None = None) -> float | None:
-    """The weighted mean; None without values, without weight, or when infinite (PSNR of an image equal to its HR)."""
-    if values is None or not len(values) or not np.isfinite(values).all():
-        return None
-    if weights is not None and not weights.any():
-        return None
-    return float(np.average(values, weights=weights))
+def evaluate(
+    source: ImageSource, pairs: PairList, chain: Chain, settings: Settings, cache: EmbeddingCache | None = None
+) -> Evaluation:
+    """Every figure of every recogniser, protocol, size and method over `pairs`.
+
+    Figures are fractions (PSNR in dB), None where one has no meaning or too few errors stand behind it;
+    `<figure>_ci95` is the subject-level 95 % interval. Image figures are means over the low-resolution images: PSNR,
+    SSIM and, where its backbone is at hand, LPIPS against the HR image, and the identity loss `1 - cosine` between the
+    embeddings of the method's image and of the HR image.
+    """
+    measured = _Measured(source, pairs, chain, settings, cache)
+    entries: dict[Case, dict[str, Any]] = {}
+    replicates: dict[Case, dict[str, Replicates]] = {}
+    scores: dict[Case, Floats] = {}
+    cases = measured.cases
+    with progress_bar(len(cases), "figures and intervals", "table row", show=settings.bootstrap > 0) as progress:
+        for case in cases:
+            scores[case] = measured.scores(case)
+            if twin := _same_hr(case, entries):
+                entries[case], replicates[case] = entries[twin], replicates[twin]
+            else:
+                entries[case], replicates[case] = measured.entry(case, scores[case])
+            progress.update()
+    gaps = {
+        case: differences(entries[case]["figures"], entries[base]["figures"], replicates[case], replicates[base])
+        for case, base in ((case, Case(case.recogniser, case.protocol, case.size, "bicubic")) for case in cases)
+        if case.method == "dsr"
+    }
+    return Evaluation(entries, gaps, scores)
 
 
-def _score(read: Callable[[str], RgbImage], pairs: PairList, chain: Chain, settings: Settings) -> dict[str, _Scored]:
-    low_names = pairs.images if settings.protocol == "lr-lr" else pairs.first_images
-    hr_only = sorted(set(pairs.images) - set(low_names))
-    reduce = make_reducer(settings.vlr_size, settings.reduction)
-    low = embed(chain, hr_batches(chain, read, low_names, reduce), len(low_names), ", ".join(chain.methods))
-    rest = embed(chain, hr_batches(chain, read, hr_only), len(hr_only), "hr") if hr_only else Embedded()
-    subjects = {pair.first: pair.first_subject for pair in pairs.pairs}
-    subjects |= {pair.second: pair.second_subject for pair in pairs.pairs}
-    rows = {name: row for row, name in enumerate([*low_names, *hr_only])}
-    first = [rows[pair.first] for pair in pairs.pairs]
-    second = [rows[pair.second] for pair in pairs.pairs]
-    scored = {}
-    for recogniser in chain.embedders:
-        hr = np.concatenate([part.vectors[recogniser, "hr"] for part in (low, rest) if part.vectors])
-        for method in chain.methods:
-            probes = hr if method == "hr" else low.vectors[recogniser, method]
-            others = probes if settings.protocol == "lr-lr" else hr
-            scored[method_key(chain, recogniser, method)] = _Scored(
-                scores=metrics.cosine_pairs(probes[first], others[second]),
-                genuine=pairs.genuine,
-                folds=pairs.fold_numbers,
-                quality={} if method == "hr" else _quality(low, recogniser, method),
-                image_subjects=tuple(subjects[name] for name in low_names),
-            )
-    return scored
+def _same_hr(case: Case, done: dict[Case, dict[str, Any]]) -> Case | None:
+    """The case of another protocol that is the same comparison of HR images."""
+    return next((one for one in done if one.method == case.method == "hr" and one.recogniser == case.recogniser), None)
 
 
-def _quality(low: Embedded, recogniser: str, method: str) -> dict[str, Floats]:
-    cosine = metrics.cosine_pairs(low.vectors[recogniser, method], low.vectors[recogniser, "hr"])
-    return {"psnr": low.psnr[method], "ssim": low.ssim[method], "identity_loss": 1.0 - cosine}
+class _Measured:
+    """The embeddings of a pair list's images, and the figures that follow."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        pairs: PairList,
+        chain: Chain,
+        settings: Settings,
+        cache: EmbeddingCache | None,
+    ) -> None:
+        self.settings, self.chain = settings, chain
+        self.genuine, self.folds = pairs.genuine, pairs.fold_numbers
+        self.names = pairs.images
+        rows = {name: row for row, name in enumerate(self.names)}
+        self.first = np.array([rows[pair.first] for pair in pairs.pairs])
+        self.second = np.array([rows[pair.second] for pair in pairs.pairs])
+        subjects = {pair.first: pair.first_subject for pair in pairs.pairs}
+        subjects |= {pair.second: pair.second_subject for pair in pairs.pairs}
+        (people,), self.people = bootstrap.number_subjects([subjects[name] for name in self.names])
+        self.image_people: NDArray[np.int64] = people
+        self.resampler = PairResampler(people[self.first], people[self.second], settings.bootstrap, settings.seed)
+        self.low, self.hr = self._embed(source, cache)
+
+    @property
+    def cases(self) -> list[Case]:
+        sizes: Sequence[tuple[int | None, tuple[str, ...]]] = [
+            (None, ("hr",)),
+            *((size, self.chain.low_methods) for size in self.settings.vlr_sizes),
+        ]
+        return [
+            Case(recogniser, protocol, size, method)
+            for recogniser in self.chain.embedders
+            for protocol in self.settings.protocols
+            for size, methods in sizes
+            for method in methods
+        ]
+
+    def _embed(self, source: ImageSource, cache: EmbeddingCache | None) -> tuple[ImageEmbeddings, dict[str, Floats]]:
+        """The images that are of low resolution in some protocol, and the HR embeddings of all, by recogniser."""
+        views = [self.settings.view(m, size) for size in self.settings.vlr_sizes for m in self.chain.low_methods]
+        rows = self._low(self.settings.protocols)
+        low = embed_images(self.chain, source, [self.names[row] for row in rows], [HR, *views], cache)
+        whole = {name: self._spread(rows, low.vectors[name, HR]) for name in self.chain.embedders}
+        rest = np.setdiff1d(np.arange(len(self.names)), rows)
+        if len(rest):
+            others = embed_images(self.chain, source, [self.names[row] for row in rest], [HR], cache)
+            for name, vectors in whole.items():
+                vectors[rest] = others.vectors[name, HR]
+        return low, whole
+
+    def _spread(self, rows: NDArray[np.int64], values: Floats) -> Floats:
+        """`values` `(len(rows), D)` at `rows` of an array with a row for every image; zeros elsewhere."""
+        spread = np.zeros((len(self.names), values.shape[1]), values.dtype)
+        spread[rows] = values
+        return spread
+
+    def _low(self, protocols: Sequence[Protocol]) -> NDArray[np.int64]:
+        """Rows of the images that are of low resolution in one of the protocols, rising."""
+        return np.arange(len(self.names)) if "lr-lr" in protocols else np.unique(self.first)
+
+    def vectors(self, recogniser: str, view: View) -> Floats:
+        """`(M, D)`, a row an image of `names`; zeros for images that are not looked at so."""
+        if view == HR:
+            return self.hr[recogniser]
+        return self._spread(self._low(self.settings.protocols), self.low.vectors[recogniser, view])
+
+    def scores(self, case: Case) -> Floats:
+        hr = self.hr[case.recogniser]
+        if case.size is None:
+            return metrics.cosine_pairs(hr[self.first], hr[self.second])
+        low = self.vectors(case.recogniser, self.settings.view(case.method, case.size))
+        return metrics.cosine_pairs(low[self.first], (low if case.protocol == "lr-lr" else hr)[self.second])
+
+    def entry(self, case: Case, scores: Floats) -> tuple[dict[str, Any], dict[str, Replicates]]:
+        comparisons = Comparisons(scores, self.genuine, self.folds)
+        threshold = self.settings.threshold
+        replicates = comparisons.replicate(self.resampler, threshold)
+        found = entry(comparisons, threshold, replicates)
+        means, image_replicates = self._quality(case)
+        found["figures"] |= means
+        return found, replicates | image_replicates
+
+    def _quality(self, case: Case) -> tuple[dict[str, Any], dict[str, Replicates]]:
+        """Means over the low-resolution images of the case, with intervals, and their replicates."""
+        if case.size is None:
+            return dict.fromkeys(QUALITY), {}
+        view, low = self.settings.view(case.method, case.size), self._low((case.protocol,))
+        embedded = np.searchsorted(self._low(self.settings.protocols), low)
+        values = {name: column[embedded] for name, column in self.low.quality[view].items()}
+        vectors = self.vectors(case.recogniser, view)[low], self.hr[case.recogniser][low]
+        values["identity_loss"] = 1.0 - metrics.cosine_pairs(*vectors)
+        values = {name: column for name, column in values.items() if np.isfinite(column).all()}
+        means = {name: float(values[name].mean()) if name in values else None for name in QUALITY}
+        replicates = {name: self._replicated_mean(column, low) for name, column in values.items()}
+        if not self.settings.bootstrap:
+            return means, {}
+        return with_intervals(means, replicates), replicates
+
+    def _replicated_mean(self, values: Floats, rows: NDArray[np.int64]) -> Replicates:
+        people = self.image_people[rows]
+        sums, counts = (np.bincount(people, weights, self.people) for weights in (values, np.ones(len(values))))
+        parts = [(draws @ sums, draws @ counts) for draws in self.resampler.draws()]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.concatenate([total / count for total, count in parts]) if parts else np.array([])
+        return Replicates(mean, mean, np.zeros_like(mean))
 
 
-Replicates = dict[str, dict[str, Floats]]
-
-
-def _replicate(pairs: PairList, scored: dict[str, _Scored], settings: Settings) -> Replicates:
-    """Every figure of every method in every resample of people; the resamples are the same for all methods."""
-    if settings.bootstrap == 0:
-        return {}
-    images = next(iter(scored.values())).image_subjects
-    (first, second, image), count = bootstrap.number_subjects(
-        [pair.first_subject for pair in pairs.pairs], [pair.second_subject for pair in pairs.pairs], images
-    )
-    draws = bootstrap.resample_subjects(count, settings.bootstrap, settings.seed)
-    subjects = (first, second, image)
-    progress = tqdm(scored.items(), desc="95 % intervals", unit="method")
-    return {key: _replicate_one(one, draws, subjects, settings.threshold) for key, one in progress}
-
-
-def _replicate_one(
-    one: _Scored, draws: bootstrap.Resamples, subjects: Sequence[NDArray[np.int64]], threshold: float
-) -> dict[str, Floats]:
-    order = np.argsort(one.scores, kind="stable")  # once: sorting them again in each resample then takes no time
-    scores, genuine, folds = one.scores[order], one.genuine[order], one.folds[order]
-    first, second, image = subjects[0][order], subjects[1][order], subjects[2]
-
-    def figures(weights: Floats) -> Figures:
-        found = metrics.verification_figures(scores, genuine, folds, threshold, weights)
-        return {name: value for name, value in found.items() if name not in WITHOUT_INTERVAL}
-
-    def quality(weights: Floats) -> Figures:
-        return {name: _mean(values, weights) for name, values in one.quality.items()}
-
-    pair_weights = (bootstrap.pair_weights(draw, first, second) for draw in draws)
-    image_weights = (draw[image].astype(np.float64) for draw in draws)
-    return bootstrap.replicate(figures, pair_weights) | bootstrap.replicate(quality, image_weights)
-
-
-def _differences(methods: dict[str, Figures], replicates: Replicates, chain: Chain) -> dict[str, dict[str, Any]]:
-    """DSR minus bicubic, figure by figure, with the interval of the paired difference (same resamples for both)."""
-    if chain.dsr is None:
-        return {}
-    differences = {}
-    for recogniser in chain.embedders:
-        ours, base = (method_key(chain, recogniser, method) for method in ("dsr", "bicubic"))
-        found: dict[str, Any] = {}
-        for name in (*VERIFICATION, *QUALITY):
-            a, b = methods[ours][name], methods[base][name]
-            found[name] = None if a is None or b is None else a - b
-            if ours in replicates and name in replicates[ours]:
-                gap = replicates[ours][name] - replicates[base][name]
-                found[f"{name}_ci95"] = bootstrap.percentile_interval(gap)
-        differences[method_key(chain, recogniser, "dsr-bicubic")] = found
-    return differences
+def counts_of(pairs: PairList) -> dict[str, Any]:
+    """How many pairs, images, people and folds stand behind the figures; `people` is None where they are not known."""
+    people = {name for pair in pairs.pairs for name in (pair.first_subject, pair.second_subject)}
+    return {
+        "genuine": int(pairs.genuine.sum()),
+        "impostor": int((~pairs.genuine).sum()),
+        "folds": pairs.folds,
+        "images": len(pairs.images),
+        "people": len(people) if pairs.people_known else None,
+    }

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from facial_rec.bootstrap import Interval
 
 ABSENT = "-"
+FEW_MARK = "*"
+FOOTNOTE = (
+    "*: fewer than 30 errors behind the figure, an order of magnitude only. Fewer than 3: no figure, but - or the 95 % "
+    "bound (<, >), were the pairs independent."
+)
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -34,6 +40,39 @@ def number(value: float | None, interval: Interval | None = None, decimals: int 
     if interval is None:
         return text
     return f"{text} [{interval[0]:{sign}.{decimals}f}, {interval[1]:{sign}.{decimals}f}]"
+
+
+def judged(entry: Mapping[str, Any], name: str, show: Callable[..., str] = percent) -> str:
+    """A figure of `entry` (a record's, with `figures`, `withheld` and `few_errors`) as the rules of 3 and 30 want it.
+
+    Withheld: the bound of the rate, or `-`; flagged: a `*` behind the figure.
+    """
+    value, interval = judged_parts(entry, name, show)
+    return f"{value} {interval}".rstrip()
+
+
+def judged_parts(entry: Mapping[str, Any], name: str, show: Callable[..., str] = percent) -> tuple[str, str]:
+    """Like `judged`, the figure and its bracketed interval apart; the interval may be empty."""
+    figures = entry["figures"]
+    value, interval = figures.get(name), figures.get(f"{name}_ci95")
+    if value is None:
+        return _bound(name, entry.get("withheld", {}).get(name), show), ""
+    text = show(value, interval)
+    number_text, _, rest = text.partition(" ")
+    mark = FEW_MARK if name in entry.get("few_errors", {}) else ""
+    return number_text + mark, rest
+
+
+def _bound(name: str, withheld: Mapping[str, Any] | None, show: Callable[..., str]) -> str:
+    upper = withheld.get("upper95") if withheld else None
+    if upper is None or name == "accuracy_std":
+        return ABSENT
+    return f"> {show(1 - upper)}" if name == "accuracy" else f"< {show(upper)}"
+
+
+def has_few(entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any figure of `entries` is flagged or withheld, so that the table needs its footnote."""
+    return any(entry.get("withheld") or entry.get("few_errors") for entry in entries)
 
 
 def _times_100(value: float | None) -> float | None:
