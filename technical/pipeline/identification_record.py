@@ -156,6 +156,12 @@ def figure_cell(record: Mapping[str, Any], name: str) -> str:
     return percent(figures[name], figures.get(f"{name}_ci95")) + star
 
 
+def difference_cell(record: Mapping[str, Any], name: str) -> str:
+    """A paired difference for a table, in percentage points with its sign and interval; `-` where there is none."""
+    figures = record["figures"]
+    return percent(figures[name], figures.get(f"{name}_ci95"), signed=True)
+
+
 def footnotes(records: Iterable[Mapping[str, Any]], repetitions: int) -> list[str]:
     """What the signs in a table of these records mean, a line each."""
     everything = list(records)
