@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.errors import UserError
 from common.images import RgbImage
 from common.progress import progress_bar
 from dsr.quality import psnr, ssim
 from facial_rec.metrics import Floats
 from pipeline.cache import EmbeddingCache
 from pipeline.chain import DEFAULT_BATCH, Chain, Network
-from pipeline.degradations import Degradation, View, check_size, reduce, to_tensor
+from pipeline.degradations import SEVERITIES, Degradation, View, check_size, reduce, to_tensor
 from pipeline.entries import Entry, Table, entries_of
 from pipeline.sources import ImageSource
 
@@ -181,4 +182,6 @@ def _compute(
 def make_reducer(size: int, reduction: Degradation = "canonical") -> Callable[[Tensor], Tensor]:
     """The function that reduces `(B, 3, 112, 112)` to `(B, 3, size, size)`. UserError for a size out of range."""
     check_size(size, "--vlr-size")
+    if reduction in SEVERITIES:
+        raise UserError(f"--reduction {reduction} needs the image files: it is for embed_images.")
     return lambda images: reduce(images, [""] * len(images), size, reduction)
