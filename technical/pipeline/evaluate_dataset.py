@@ -29,11 +29,11 @@ from pipeline.identification import (
     join,
     per_subject,
 )
-from pipeline.identification_record import Resampling, figure_cell, footnotes, measure_shares
+from pipeline.identification_record import Resampling, measure_shares
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.probes import Probe, ProbeSet, key_of, load_probes
 from pipeline.provenance import command_of
-from pipeline.tables import format_table
+from pipeline.tables import FOOTNOTE, format_table, has_few, judged
 
 LABELS = {
     "accuracy": "accuracy at {threshold}, %",
@@ -206,14 +206,16 @@ def print_result(result: dict[str, Any]) -> None:
     methods: Mapping[str, Any] = result["methods"]
     rows = [
         [label.format(threshold=result["threshold"])]
-        + [figure_cell({"figures": figures, **figures}, name) for figures in methods.values()]
+        + [judged({"figures": figures, **figures}, name) for figures in methods.values()]
         for name, label in LABELS.items()
     ]
     counts = ("probes", "mated", "nonmated", "false_accepts_mated", "false_accepts_nonmated")
     rows += [[name.replace("_", " "), *(f"{f[name]:,}" for f in methods.values())] for name in counts]
     print("\n" + format_table(["", *methods], rows))
-    for line in footnotes(methods.values(), result["bootstrap"]):
-        print(line)
+    if result["bootstrap"]:
+        print(f"In brackets: 95 % intervals from {result['bootstrap']:,} resamples of probe people.")
+    if has_few(list(methods.values())):
+        print(FOOTNOTE)
     print("\n" + _subject_table(methods))
 
 

@@ -23,7 +23,7 @@ from common.files import write_json
 from common.paths import find_dataset
 from facial_rec.faceset import FaceSet
 from facial_rec.metrics import Floats
-from pipeline.cache import EmbeddingCache
+from pipeline.cache import EmbeddingCache, open_cache
 from pipeline.chain import DEFAULT_BATCH, Chain
 from pipeline.degradations import Degradation, View, check_size
 from pipeline.embedding import embed_images
@@ -34,9 +34,6 @@ from pipeline.identification_record import (
     Measured,
     Resampling,
     cmc_record,
-    difference_cell,
-    figure_cell,
-    footnotes,
     measure_closed_set,
     measure_open_set,
     open_set_record,
@@ -44,7 +41,7 @@ from pipeline.identification_record import (
 from pipeline.networks import DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.run_record import FORMAT, checksums, now, run_record
 from pipeline.sources import StoreSource
-from pipeline.tables import format_table
+from pipeline.tables import FOOTNOTE, format_table, has_few, judged, percent
 
 SIZES = (8, 12, 16, 20, 24, 28, 32)
 LABELS: dict[SetName, dict[str, str]] = {
@@ -89,8 +86,8 @@ class Config:
     """Images that go through the networks together."""
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
-    cache: Path | None = None
-    """File that keeps embeddings for the next run (biometric data); without one nothing is kept."""
+    cache: bool = True
+    """Keep embeddings in .cache/embeddings.sqlite, and take from there what was computed before."""
     json: Path | None = None
     """File to write the record to, figures as fractions."""
 
@@ -108,7 +105,8 @@ def main(cfg: Config) -> dict[str, Any]:
     ]
     chain, weights = load_chain(cfg.edgeface or (DEFAULT_EDGEFACE,), cfg.dsr, cfg.device, cfg.batch_size, cfg.threads)
     source = StoreSource(faces.store, sorted(face.name for face in chosen))
-    sections = evaluate(source, splits, chain, cfg)
+    with open_cache(cfg.cache) as cache:
+        sections = evaluate(source, splits, chain, cfg, cache)
     record = {
         "format": FORMAT,
         "title": f"Identification on {faces.root.name}",
@@ -123,14 +121,11 @@ def main(cfg: Config) -> dict[str, Any]:
     return record
 
 
-def evaluate(source: StoreSource, splits: Sequence[Split], chain: Chain, cfg: Config) -> dict[str, Any]:
+def evaluate(
+    source: StoreSource, splits: Sequence[Split], chain: Chain, cfg: Config, cache: EmbeddingCache | None = None
+) -> dict[str, Any]:
     """The sections `identification` and `differences` of the record."""
-    cache = None if cfg.cache is None else EmbeddingCache(cfg.cache)
-    try:
-        return _Evaluation(source, splits, chain, cfg, cache).sections()
-    finally:
-        if cache is not None:
-            cache.close()
+    return _Evaluation(source, splits, chain, cfg, cache).sections()
 
 
 class _Evaluation:
@@ -221,9 +216,10 @@ def print_record(record: Mapping[str, Any]) -> None:
             f"{counts['nonmated']:,} non-mated probes of {counts['people']:,} people; figures in %"
         )
         print(_table(shown, gaps, LABELS[name], record["threshold"]))
-    print()
-    for line in footnotes(entries, record["run"]["bootstrap"]):
-        print(line)
+    if resamples := record["run"]["bootstrap"]:
+        print(f"\nIn brackets: 95 % intervals from {resamples:,} resamples of probe people; the gallery is held fixed.")
+    if has_few(entries):
+        print(FOOTNOTE)
 
 
 def _table(
@@ -237,10 +233,10 @@ def _table(
         pixels = "HR" if size is None else str(size)
         for one in entries:
             if one["size"] == size:
-                rows.append([pixels, one["method"], *(figure_cell(one, name) for name in labels)])
-        for gap in gaps:
-            if gap["size"] == size:
-                rows.append([pixels, "dsr - bicubic", *(difference_cell(gap, name) for name in labels)])
+                rows.append([pixels, one["method"], *(judged(one, name) for name in labels)])
+        for gap in (one["figures"] for one in gaps if one["size"] == size):
+            cells = [percent(gap[name], gap.get(f"{name}_ci95"), signed=True) for name in labels]
+            rows.append([pixels, "dsr - bicubic", *cells])
     return format_table(["size", "method", *(label.format(threshold=threshold) for label in labels.values())], rows)
 
 

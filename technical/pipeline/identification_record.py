@@ -11,9 +11,8 @@ from facial_rec.det import thin
 from facial_rec.identification_intervals import Share, dir_of_resamples, shares_of_resamples
 from facial_rec.identification_metrics import DIR_POINTS, cmc, dir_at_fpir, open_set_curve
 from facial_rec.metrics import Figures, Floats, Ints
-from facial_rec.reliability import FEW_ERRORS, LEAST_ERRORS, Judged, Support, judge
+from facial_rec.reliability import Judged, Support, judge
 from pipeline.identification import Matches
-from pipeline.tables import ABSENT, percent
 
 RANKS = (1, 5, 10)
 CMC_RANKS = 50
@@ -142,38 +141,3 @@ def open_set_record(matches: Matches) -> dict[str, list[float]] | None:
     chosen = thin(curve.fpir, curve.fnir)
     rates = {"fpir": curve.fpir, "fnir": curve.fnir}
     return {name: [round(float(rate), 8) for rate in values[chosen]] for name, values in rates.items()}
-
-
-def figure_cell(record: Mapping[str, Any], name: str) -> str:
-    """A figure for a table, in percent with its interval: `*` where few errors stand behind it; `-` where it is
-    withheld, or `< x` for an error rate that is at most x with 95 % confidence."""
-    if name in record["withheld"]:
-        upper = record["withheld"][name]["upper95"]
-        bounded = upper is not None and name.startswith(("fpir", "fnir", "false_accept", "unknown"))
-        return f"< {percent(upper)}" if bounded else ABSENT
-    star = "*" if name in record["few_errors"] else ""
-    figures = record["figures"]
-    return percent(figures[name], figures.get(f"{name}_ci95")) + star
-
-
-def difference_cell(record: Mapping[str, Any], name: str) -> str:
-    """A paired difference for a table, in percentage points with its sign and interval; `-` where there is none."""
-    figures = record["figures"]
-    return percent(figures[name], figures.get(f"{name}_ci95"), signed=True)
-
-
-def footnotes(records: Iterable[Mapping[str, Any]], repetitions: int) -> list[str]:
-    """What the signs in a table of these records mean, a line each."""
-    everything = list(records)
-    lines = []
-    if repetitions:
-        lines.append(
-            f"In brackets: 95 % intervals from {repetitions:,} resamples of probe people; the gallery is fixed."
-        )
-    if any(record["few_errors"] for record in everything):
-        lines.append(f"* Fewer than {FEW_ERRORS} errors stand behind the figure: take it as a rough one.")
-    if any(record["withheld"] for record in everything):
-        lines.append(
-            f"- or <: withheld, for fewer than {LEAST_ERRORS} errors stand behind it; < is a 95 % upper bound."
-        )
-    return lines

@@ -67,7 +67,8 @@ def _bound(name: str, withheld: Mapping[str, Any] | None, show: Callable[..., st
     upper = withheld.get("upper95") if withheld else None
     if upper is None or name == "accuracy_std":
         return ABSENT
-    return f"> {show(1 - upper)}" if name == "accuracy" else f"< {show(upper)}"
+    is_success = name == "accuracy" or name.startswith("rank")  # what is bounded is the rate of errors
+    return f"> {show(1 - upper)}" if is_success else f"< {show(upper)}"
 
 
 def has_few(entries: Sequence[Mapping[str, Any]]) -> bool:

@@ -98,7 +98,7 @@ def test_figures_with_too_few_errors_are_withheld(config: Config, capsys: pytest
     assert "0 probes below the threshold among 13 probes" in figures["withheld"]["unknown_rate"]["reason"]
     printed = capsys.readouterr().out
     assert "< 20.58" in printed
-    assert "withheld, for fewer than 3 errors" in printed
+    assert "Fewer than 3: no figure" in printed
 
 
 def test_people_are_told_apart(processed: Path, recogniser: Any) -> None:

@@ -36,6 +36,7 @@ def config(people: Path, edgeface: Path, dsr: Path, tmp_path: Path) -> Config:
         edgeface=(str(edgeface),),
         dsr=str(dsr),
         bootstrap=20,
+        cache=False,
         json=tmp_path / "out.json",
     )
 
@@ -104,11 +105,15 @@ def test_sizes_are_embedded_for_probes_only(people: Path, recogniser: Any) -> No
     assert found["differences"] == []
 
 
-def test_a_second_run_reads_the_cache_and_finds_the_same(config: Config, tmp_path: Path) -> None:
-    config = replace(config, cache=tmp_path / "cache.sqlite")
+def test_a_second_run_reads_the_cache_and_finds_the_same(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DSR_CACHE", str(tmp_path / "cache.sqlite"))
+    config = replace(config, cache=True)
     first = main(config)
     again = main(config)
-    assert first["identification"] == again["identification"] == main(replace(config, cache=None))["identification"]
+    assert first["identification"] == again["identification"] == main(replace(config, cache=False))["identification"]
+    assert (tmp_path / "cache.sqlite").is_file()
 
 
 def test_zip_several_recognisers_and_realistic_probes(
@@ -136,7 +141,7 @@ def test_limit_and_sets(config: Config, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_command_line(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--images", str(config.images), "--vlr-size", "16", "24", "--edgeface", config.edgeface[0]]
-    cli.run(main, Config, [*words, "--bootstrap", "0", "--sets", "closed"])
+    cli.run(main, Config, [*words, "--bootstrap", "0", "--sets", "closed", "--no-cache"])
     assert "rank-10" in capsys.readouterr().out
 
 
