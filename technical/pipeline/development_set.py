@@ -75,7 +75,8 @@ class DevelopmentPairs:
 
     def by_cell(self, values: ArrayLike) -> Floats:
         """`(N,)` values summed over the pairs of the same two people: `(C,)`."""
-        return np.bincount(self.cells, weights=np.asarray(values, dtype=np.float64), minlength=len(self._cells[0]))
+        sums = np.bincount(self.cells, weights=np.asarray(values, dtype=np.float64), minlength=len(self._cells[0]))
+        return sums.astype(np.float64)  # without pairs bincount gives integers
 
     def scores(self, probes: Floats, others: Floats) -> Floats:
         """`(N,)` cosine of each pair, from `(M, D)` embeddings of the first and of the second images."""

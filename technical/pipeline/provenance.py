@@ -16,7 +16,7 @@ def command_of(module: str, config: Any) -> str:
     for field in fields(config):
         value = getattr(config, field.name)
         if value != _default(field):
-            words += _flag(field.name, value)
+            words += _flag(field, value)
     return shlex.join(words)
 
 
@@ -24,10 +24,12 @@ def _default(field: Field[Any]) -> Any:
     return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
-def _flag(name: str, value: Any) -> list[str]:
-    flag = "--" + name.replace("_", "-")
+def _flag(field: Field[Any], value: Any) -> list[str]:
+    flag = "--" + field.name.replace("_", "-")
     if isinstance(value, bool):
         return [flag if value else "--no-" + flag.removeprefix("--")]
     if isinstance(value, tuple | list):
+        if "UseAppendAction" not in str(field.type):  # tyro then takes all values after one flag
+            return [flag, *map(str, value)]
         return [word for one in value for word in (flag, str(one))]
     return [flag, str(value)]
