@@ -161,10 +161,9 @@ def _scrolling(header: Sequence[str], groups: Sequence[Group], label: str) -> st
 
 
 def _group(group: Group, columns: int) -> str:
-    title = ""
-    if group.title:
-        filler = f'<td class="group" colspan="{columns - 1}"></td>' if columns > 1 else ""
-        title = f'<tr><th class="group" scope="rowgroup">{escape(group.title)}</th>{filler}</tr>'
+    # The title spans the table, and its words stay in view while the table scrolls.
+    title = f'<th class="group" scope="rowgroup" colspan="{columns}"><span>{escape(group.title)}</span></th>'
+    title = f"<tr>{title}</tr>" if group.title else ""
     return f"<tbody>{title}" + "".join(f"<tr>{_row(row)}</tr>" for row in group.rows) + "</tbody>"
 
 

@@ -48,7 +48,9 @@ thead th { color: var(--soft); font-weight: 600; border-bottom-color: var(--line
 tbody:last-child tr:last-child > * { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); z-index: 1;
   font-weight: 500; max-width: 11rem; white-space: normal; border-right: 1px solid var(--faint); }
-th.group { font-weight: 650; padding-top: 0.7rem; } tbody:first-of-type th.group { padding-top: 0.4rem; }
+th.group:first-child { font-weight: 650; padding-top: 0.7rem; position: static; max-width: none; border-right: 0; }
+th.group span { position: sticky; left: 0.7rem; white-space: nowrap; }
+tbody:first-of-type th.group { padding-top: 0.4rem; }
 td .interval { display: block; color: var(--soft); font-size: 0.8rem; }
 td.marked { font-weight: 650; } td.marked .interval { font-weight: 400; } td.best { color: var(--mark);
   font-weight: 600; }
@@ -59,7 +61,7 @@ td.marked { font-weight: 650; } td.marked .interval { font-weight: 400; } td.bes
 .tables > * { min-width: 0; max-width: 100%; }
 td[colspan] { text-align: left; }
 @media (max-width: 40rem) { th, td { padding: 0.34rem 0.5rem; } th:first-child, td:first-child { max-width: 6.4rem; }
-  td .interval { font-size: 0.76rem; } th.group { max-width: 9rem; } }
+  td .interval { font-size: 0.76rem; } }
 .table-figure > figcaption { font-weight: 600; color: var(--ink); margin-bottom: 0.35rem; }
 .table-figure details { margin: 0.2rem 0; } .table-figure summary { font-size: 0.85rem; }
 """
@@ -102,19 +104,20 @@ _CARDS = """
 """
 
 _PICTURES = """
-.faces { display: grid; gap: 0.9rem; margin: 0.8rem 0 1.4rem; }
+.faces { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 0.9rem;
+  margin: 0.8rem 0 1.4rem; }
 .faces-row { margin: 0; padding: 0.7rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   width: fit-content; max-width: 100%; break-inside: avoid; }
 .tiles { display: grid; grid-template-columns: repeat(4, minmax(0, 9rem)); gap: 0.5rem; list-style: none; padding: 0;
-  margin: 0; } .tiles.two { grid-template-columns: repeat(2, minmax(0, 7rem)); }
-.tiles img { width: 100%; aspect-ratio: 1; display: block; border-radius: 4px; background: var(--faint); }
+  margin: 0; } .tiles.two { grid-template-columns: repeat(2, minmax(0, 9rem)); }
+.tiles img { width: 100%; height: auto; aspect-ratio: 1; display: block; border-radius: 4px; background: var(--faint); }
 .tiles img.pixels { image-rendering: pixelated; }
 .tiles span { display: block; font-size: 0.82rem; line-height: 1.35; text-align: center; }
 .tiles .missing { aspect-ratio: 1; display: grid; place-items: center; padding: 0.3rem;
   border: 1px dashed var(--warn);
   border-radius: 4px; color: var(--warn); font-size: 0.75rem; overflow-wrap: anywhere; overflow: hidden; }
 .tiles span { overflow-wrap: anywhere; }
-.faces.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); }
+.faces.pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); }
 .faces.pairs .faces-row { width: auto; }
 .faces-row figcaption { font-size: 0.82rem; margin-top: 0.35rem; }
 """

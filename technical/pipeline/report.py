@@ -101,8 +101,15 @@ def _degradations(entries: Sequence[Entry]) -> list[str]:
 
 
 def _of(entries: Sequence[Entry], degradation: str) -> list[Entry]:
-    """The entries of a degradation; the full images belong to each."""
-    return [one for one in entries if one["method"] == "hr" or (one.get("degradation") or "canonical") == degradation]
+    """The entries of a degradation; full images of another belong to it where it has none of its own."""
+    here = [one for one in entries if (one.get("degradation") or "canonical") == degradation]
+    own = {_but_degradation(one) for one in here}
+    others = [one for one in entries if one["method"] == "hr" and _but_degradation(one) not in own]
+    return [*{_but_degradation(one): one for one in others}.values(), *here]
+
+
+def _but_degradation(entry: Entry) -> tuple[object, ...]:
+    return tuple(entry.get(key) for key in ("recogniser", "protocol", "set", "method", "size", "minus"))
 
 
 def _pairs(entries: Sequence[Entry]) -> str:

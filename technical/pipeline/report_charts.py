@@ -163,12 +163,14 @@ def open_set(entries: Sequence[Entry]) -> str:
 
 def at_default(entries: Sequence[Entry], name: str, threshold: float | None) -> str:
     """An error rate at the default threshold by size, a line for each method; empty without two points."""
-    rows = [
-        {"method": entry["method"], "size": one["size"], "figures": {**_renamed(one, f"{name}_at_default", name)}}
-        for entry in _first_of_each_method(entries)
-        for one in entry["sizes"]
-    ]
-    return by_size(rows, name, threshold)
+    rows: dict[tuple[str, int | None], Entry] = {}
+    for entry in _first_of_each_method(entries):
+        for one in entry["sizes"]:
+            method = entry["method"] if one["size"] is not None else "hr"
+            figures = _renamed(one, f"{name}_at_default", name)
+            rows.setdefault((method, one["size"]), {"method": method, "size": one["size"], "figures": figures})
+    in_order = sorted(rows.values(), key=lambda one: one["method"] != "hr")
+    return by_size(in_order, name, threshold)
 
 
 def _renamed(one: Entry, old: str, new: str) -> Entry:
@@ -188,10 +190,12 @@ def risk_coverage(entry: Entry) -> str:
     found = [one for one in entry["sizes"] if one.get("risk_coverage")]
     if not found:
         return ""
+    count = min(len(found), len(SERIES))  # more lines than that cannot be told apart
+    found = [found[round(number * (len(found) - 1) / max(1, count - 1))] for number in range(count)]
     lines = [
         Line(
             size_name(one["size"]),
-            SERIES[number % len(SERIES)],
+            SERIES[number],
             one["risk_coverage"]["coverage"],
             one["risk_coverage"]["risk"],
         )

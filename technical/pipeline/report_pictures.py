@@ -118,7 +118,7 @@ def picture_parts(folders: Sequence[tuple[Path, Entry]]) -> list[str]:
 
 def _grid(grid: Entry, pictures: Pictures) -> str:
     rows = "".join(_grid_row(row, pictures) for row in grid["rows"])
-    words = "Below each picture: cosine of its embedding to that of the full image (1 is the same)."
+    words = "Below each picture, cos: the cosine of its embedding to that of the full image (1 is the same)."
     title = heading(f"Faces of {size_name(grid.get('size'))}", 3)
     return f'{title}{paragraph(words, "soft")}<div class="faces">{rows}</div>'
 
@@ -127,7 +127,7 @@ def _grid_row(row: Entry, pictures: Pictures) -> str:
     tiles = ""
     for tile in row["tiles"]:
         cosine = tile.get("cosine")
-        words = f"cosine {cosine:.3f}" if cosine is not None else "\u00a0"
+        words = f"cos {cosine:.3f}" if cosine is not None else "\u00a0"
         picture = pictures.image(tile["file"], f"{row['name']}, {tile['label']}", tile["label"].upper() == "LR")
         tiles += f'<li>{picture}<span>{escape(tile["label"])}</span><span class="quiet">{words}</span></li>'
     caption = f"<figcaption>{escape(row['name'])}</figcaption>"

@@ -19,6 +19,17 @@ from common.files import read_json
 FORMAT = "dsr-edgeface-evaluation-1"
 MOST_BYTES = 64 * 1024 * 1024
 MOST_POINTS = 5000
+CALIBRATED = (
+    "threshold",
+    "reject",
+    "fmr",
+    "fnmr",
+    "fmr_held_out",
+    "fnmr_held_out",
+    "fmr_at_default",
+    "fnmr_at_default",
+)
+GROUPED = ("fnmr", "fmr")
 
 Entry = dict[str, Any]
 
@@ -200,12 +211,10 @@ def _read(path: Path) -> Entry:
 def _check_record(c: _Checker, record: Entry) -> None:
     judged = {"withheld": c.withheld, "few_errors": c.figures}
     method = {"recogniser": c.text, "method": c.text, "size": c.size}
-    calibrated = c.each(
-        _keys(c, {"size": c.size}, {**judged, "risk_coverage": c.curve("coverage", "risk")}, numeric=True)
-    )
-    group = _keys(
-        c, {"value": c.text}, {**judged, "genuine": c.count, "impostor": c.count, "people": c.count}, numeric=True
-    )
+    curves = {"risk_coverage": c.curve("coverage", "risk")}
+    calibrated = c.each(_keys(c, {"size": c.size}, judged | curves, CALIBRATED))
+    people = {"genuine": c.count, "impostor": c.count, "people": c.count}
+    group = _keys(c, {"value": c.text}, judged | people, GROUPED)
     verification = {"pairs": c.counts, "curve": c.curve("fmr", "fnmr"), "histogram": c.histogram, "degradation": c.text}
     ranked = {"cmc": c.curve("rank", "rate"), "open_set": c.curve("fpir", "fnir"), "counts": c.counts}
     run = {"weights": c.texts, "data": c.texts, "versions": c.texts, "command": c.text, "seconds": c.number}
@@ -237,15 +246,14 @@ def _check_record(c: _Checker, record: Entry) -> None:
 
 
 def _keys(
-    c: _Checker, needed: Mapping[str, Any], optional: Mapping[str, Any], numeric: bool = False
+    c: _Checker, needed: Mapping[str, Any], optional: Mapping[str, Any], figures: Sequence[str] = ()
 ) -> Callable[[Any, str], None]:
-    """A check of an object; with `numeric` every other key holds a number, an interval, or null."""
+    """A check of an object; `figures` stand in it directly, each with its interval, and may be missing."""
 
     def check(value: Any, where: str) -> None:
         c.keys(value, where, needed, optional)
-        if numeric:
-            rest = {key: one for key, one in value.items() if key not in needed and key not in optional}
-            c.figures({key: one for key, one in rest.items() if not isinstance(one, str)}, where)
+        names = [key for name in figures for key in (name, f"{name}_ci95")]
+        c.figures({name: value[name] for name in names if name in value}, where)
 
     return check
 

@@ -212,11 +212,18 @@ def _baselines(entries: Sequence[Entry], columns: int, figure: Figure) -> list[G
 def calibration_table(entries: Sequence[Entry], threshold: float | None) -> str:
     """Thresholds by size for each wanted FMR, what they give, and what the default threshold gives instead."""
     default = "the default threshold" if threshold is None else f"{threshold:g}"
-    columns = {
+    every = {
+        "threshold": Figure("accept from", "plain", 3),
+        "reject": Figure("reject below", "plain", 3),
         "fmr": Figure("FMR, %", higher_is_better=False),
         "fnmr": Figure("FNMR, %", higher_is_better=False),
+        "fmr_held_out": Figure("FMR held out, %", higher_is_better=False),
+        "fnmr_held_out": Figure("FNMR held out, %", higher_is_better=False),
         "fmr_at_default": Figure(f"FMR at {default}, %", higher_is_better=False),
         "fnmr_at_default": Figure(f"FNMR at {default}, %", higher_is_better=False),
+    }
+    columns = {
+        name: figure for name, figure in every.items() if any(name in one for e in entries for one in e["sizes"])
     }
     footnotes = Footnotes()
     groups = []
@@ -224,11 +231,9 @@ def calibration_table(entries: Sequence[Entry], threshold: float | None) -> str:
         wanted = "" if entry.get("wanted_fmr") is None else f", wanted FMR {_share(str(entry['wanted_fmr']))}"
         rows: list[list[str | Cell]] = []
         for one in entry["sizes"]:
-            chosen = one.get("threshold")
-            cells = [figure_cell(one, name, figure, footnotes) for name, figure in columns.items()]
-            rows.append([size_name(one["size"]), ABSENT if chosen is None else f"{chosen:.3f}", *cells])
+            rows.append([size_name(one["size"]), *(figure_cell(one, *column, footnotes) for column in columns.items())])
         groups.append(Group(f"{method_name(entry['method'])}{wanted}", rows))
-    header = ["", "threshold", *(figure.label for figure in columns.values())]
+    header = ["", *(figure.label for figure in columns.values())]
     return figure_table("Thresholds by size", header, groups, footnotes.reasons)
 
 

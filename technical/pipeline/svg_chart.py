@@ -220,19 +220,20 @@ def dot_rows(title: str, label: str, rows: Sequence[tuple[str, float | None, tup
     """A figure per row as a dot with its interval: `(name, rate, interval, word shown when there is no rate)`."""
     shown = [value for _, value, interval, _ in rows for value in (value, *(interval or ())) if value is not None]
     axis = linear_axis(label, 0.0, min(1.0, max([0.001, *shown]) * 1.08), 100.0)
-    left, height, step = 120, TOP + BOTTOM + 30 * len(rows), 30
+    left, top, step = 120, 6, 30
+    height = top + BOTTOM + step * len(rows)
 
     def across(value: float) -> float:
         return left + axis.place(value) * (WIDTH - left - RIGHT)
 
     bottom, parts = height - BOTTOM, []
     for tick, word in axis.ticks:
-        parts.append(f'<path class="grid" d="M{_n(across(tick))} {TOP}V{bottom}"/>')
+        parts.append(f'<path class="grid" d="M{_n(across(tick))} {top}V{bottom}"/>')
         parts.append(f'<text x="{_n(across(tick))}" y="{bottom + 17}" text-anchor="middle">{escape(word)}</text>')
-    parts.append(f'<path class="frame" d="M{left} {TOP}V{bottom}H{WIDTH - RIGHT}"/>')
+    parts.append(f'<path class="frame" d="M{left} {top}V{bottom}H{WIDTH - RIGHT}"/>')
     parts.append(f'<text x="{(left + WIDTH) / 2:g}" y="{height - 6}" text-anchor="middle">{escape(label)}</text>')
     for number, (name, value, interval, absent) in enumerate(rows):
-        y = TOP + step * (number + 0.5)
+        y = top + step * (number + 0.5)
         short = name if len(name) <= 15 else name[:14] + "…"
         parts.append(f'<text x="{left - 8}" y="{y + 4.5:g}" text-anchor="end">{escape(short)}</text>')
         if interval is not None:
