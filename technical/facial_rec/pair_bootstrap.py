@@ -36,6 +36,7 @@ Ints = NDArray[np.int64]
 
 KINDS = ("people", "mixed", "impostors")
 CHUNK_WEIGHTS = 120_000  # resamples x pairs worked on at once: what stays in a core's cache
+KEPT_DRAWS = 50_000_000  # draws that are kept for the next method, of two bytes each
 THREADS = 2
 
 
@@ -89,6 +90,7 @@ class PairResampler:
         couples, self.couple = np.unique(low * self.people + high, return_inverse=True)
         self.couples = len(couples)
         self._step = max(1, CHUNK_WEIGHTS // len(self.first))
+        self._drawn: dict[int, tuple[NDArray[np.uint16], NDArray[np.uint16]]] = {}
 
     def replicate(self, figures: Figures, order: NDArray[np.int64] | None = None) -> dict[str, Replicates]:
         """`figures` in every resample, by name. With `order` the weights' columns are the pairs in that order."""
@@ -108,25 +110,32 @@ class PairResampler:
         }
         return {name: Replicates(*kinds) for name, kinds in joined.items()}
 
-    def draws(self) -> Iterator[NDArray[np.int64]]:
+    def draws(self) -> Iterator[NDArray[np.uint16]]:
         """How often each person is drawn, `(b, people)` chunk by chunk: for figures of images, not of pairs."""
         for start in range(0, self.repetitions, self._step):
             yield self._draw(start)[0]
 
-    def _draw(self, start: int) -> tuple[NDArray[np.int64], np.random.Generator]:
-        count = min(self._step, self.repetitions - start)
-        rng = np.random.default_rng([self.seed, start])
-        return rng.multinomial(self.people, np.full(self.people, 1 / self.people), size=count), rng
+    def _draw(self, start: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+        """How often each person, and each couple, is drawn in the chunk of resamples from `start`."""
+        if start not in self._drawn:
+            count = min(self._step, self.repetitions - start)
+            rng = np.random.default_rng([self.seed, start])
+            people = rng.multinomial(self.people, np.full(self.people, 1 / self.people), size=count)
+            couples = rng.poisson(1.0, (count, 0 if self.same.all() else self.couples))
+            drawn = people.astype(np.uint16), couples.astype(np.uint16)
+            if self.repetitions * (self.people + self.couples) > KEPT_DRAWS:
+                return drawn
+            self._drawn[start] = drawn
+        return self._drawn[start]
 
     def _weights(self, start: int, columns: Ints) -> tuple[Weights, Weights]:
-        draws, rng = self._draw(start)
+        draws, drawn_couples = self._draw(start)
         first, second, same = self.first[columns], self.second[columns], self.same[columns]
         counts = draws.astype(np.float32)
-        people = counts[:, first]
-        np.multiply(people, counts[:, second], out=people, where=~same)
+        people = counts[:, first] * np.where(same, np.float32(1), counts[:, second])
         if same.all():
             return people, np.ones_like(people)
-        couples = rng.poisson(1.0, (len(draws), self.couples)).astype(np.float32)
+        couples = drawn_couples.astype(np.float32)
         return people, np.where(same, np.float32(1), couples[:, self.couple[columns]])
 
 

@@ -172,7 +172,9 @@ class _Table:
             found["fnmr@threshold"] = 1 - self._at(gained)
             found["d_prime"] = self._d_prime(weights)
             if self.folds:
-                found["accuracy"] = np.mean([fold.accuracy(weights) for fold in self.folds], axis=0)
+                signed = weights * self.sign
+                sums = _from_zero(np.cumsum(signed, axis=1)), weights.sum(axis=1)
+                found["accuracy"] = np.mean([fold.accuracy(weights, signed, *sums) for fold in self.folds], axis=0)
         absent = (gained[:, -1] <= 0) | (false[:, -1] <= 0)
         for name in ("auc", "eer", *TAR_POINTS, "d_prime"):
             found[name] = np.where(absent, np.nan, found[name])
@@ -193,29 +195,36 @@ class _Table:
 
 
 class _Fold:
-    """One fold's accuracy at the best threshold of the others, for many weightings at once."""
+    """One fold's accuracy at the best threshold of the others, for many weightings at once.
+
+    `position` is a place in the list of all pairs, sorted by falling score; sums up to a place are taken from there.
+    """
 
     def __init__(self, scores: Floats, genuine: Bools, held: Bools) -> None:
-        self.held, self.rest = np.flatnonzero(held), np.flatnonzero(~held)
-        rest, mine = scores[self.rest], scores[self.held]
-        self.last = np.append(np.flatnonzero(np.diff(rest)), len(rest) - 1)
-        distinct = rest[self.last]
+        self.held, rest = np.flatnonzero(held), np.flatnonzero(~held)
+        mine = scores[self.held]
+        last = np.append(np.flatnonzero(np.diff(scores[rest])), len(rest) - 1)
+        distinct = scores[rest][last]
         between = (distinct[:-1] + distinct[1:]) / 2
         thresholds = np.concatenate([[np.nextafter(distinct[0], np.inf)], between, [distinct[-1]]])
         self.accepted = np.searchsorted(-mine, -thresholds, side="right")  # held pairs accepted at each candidate
-        self.rest_sign = np.where(genuine[self.rest], 1, -1).astype(np.float32)
-        self.held_sign = np.where(genuine[self.held], 1, -1).astype(np.float32)
+        self.position = np.append(0, rest[last] + 1)
+        self.held_before = np.searchsorted(self.held, self.position)
+        self.impostor = (~genuine[self.held]).astype(np.float32)
 
-    def accuracy(self, weights: Weights) -> Weights:
-        """`(B, N) -> (B,)`; NaN where either side has no weight."""
-        rest, held = weights[:, self.rest], weights[:, self.held]
-        gain = _from_zero(np.cumsum(rest * self.rest_sign, axis=1)[:, self.last])
+    def accuracy(self, weights: Weights, signed: Weights, gains: Weights, total: Weights) -> Weights:
+        """From weights `(B, N)`, negative for impostors in `signed`, its sums from the left `gains` `(B, N + 1)`, and the
+        weights' `total` `(B,)`.
+
+        `(B,)`; NaN where the fold, or all the others, have no weight.
+        """
+        held = weights[:, self.held]
+        own_gains = _from_zero(np.cumsum(signed[:, self.held], axis=1))
+        gain = gains[:, self.position] - own_gains[:, self.held_before]
         chosen = _middle_of_best(gain)
-        mine = _from_zero(np.cumsum(held * self.held_sign, axis=1))
-        impostors = held @ (self.held_sign < 0)
-        right = mine[np.arange(len(mine)), self.accepted[chosen]] + impostors
-        accuracy = right / held.sum(axis=1)
-        return np.where(rest.any(axis=1), accuracy, np.nan).astype(np.float32)
+        right = own_gains[np.arange(len(held)), self.accepted[chosen]] + held @ self.impostor
+        mine = held.sum(axis=1)
+        return np.where(total > mine, right / mine, np.nan).astype(np.float32)
 
 
 def _middle_of_best(gain: Weights) -> Ints:
@@ -225,8 +234,8 @@ def _middle_of_best(gain: Weights) -> Ints:
     the two middle ones is taken.
     """
     best = gain == gain.max(axis=1, keepdims=True)
-    seen = np.cumsum(best, axis=1, dtype=np.int32)
-    return np.argmax(seen == (seen[:, -1:] + 2) // 2, axis=1)
+    ties = [np.flatnonzero(row) for row in best]
+    return np.array([one[len(one) // 2] for one in ties])
 
 
 def _from_zero(columns: Weights) -> Weights:
