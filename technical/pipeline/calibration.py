@@ -116,7 +116,8 @@ def calibrate_scores(scores: Floats, pairs: DevelopmentPairs, wanted: Wanted) ->
     ]
     if accept is None and not reasons:
         reasons = ["more impostor pairs than wanted have a score of 1"]
-    figures = {**judged.figures, **table.intervals, "withheld": judged.withheld, "few_errors": judged.few_errors}
+    figures = {**judged.figures, **table.intervals, **{f"{name}_ci95": None for name in judged.withheld}}
+    figures |= {"withheld": judged.withheld, "few_errors": judged.few_errors}
     return Calibrated(accept, reject, "; ".join(reasons) or None, counts | figures)
 
 
