@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from common.images import RgbImage, write_png
 from facial_rec.edgeface import EdgeFace, get_model
@@ -83,4 +84,15 @@ def _scripted(model: torch.nn.Module, path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated; the files users have are TorchScript
         torch.jit.save(torch.jit.script(model), path)
+    return path
+
+
+@pytest.fixture
+def alexnet(tmp_path: Path) -> Path:
+    """Torchvision's state dict of an AlexNet with random weights, under the names of its published file."""
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in torchvision.models.alexnet().state_dict().items()}
+    features = {key: torch.randn(shape) * 0.05 for key, shape in shapes.items() if key.startswith("features.")}
+    path = tmp_path / "alexnet-owt-7be5be79.pth"
+    torch.save(features, path)
     return path

@@ -9,7 +9,6 @@ import lpips as lpips_package
 import numpy as np
 import pytest
 import torch
-import torchvision
 
 from common.errors import UserError
 from dsr.degradation import canonical_reduce
@@ -145,17 +144,6 @@ def test_both_kinds_of_embedder_give_the_dsr_one_gradient(
         total.backward()
         gradients.append(model.last.weight.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
-
-
-@pytest.fixture
-def alexnet(tmp_path: Path) -> Path:
-    """Torchvision's state dict of an AlexNet with random weights, under the names of its published file."""
-    with torch.device("meta"):
-        shapes = {key: value.shape for key, value in torchvision.models.alexnet().state_dict().items()}
-    features = {key: torch.randn(shape) * 0.05 for key, shape in shapes.items() if key.startswith("features.")}
-    path = tmp_path / "alexnet-owt-7be5be79.pth"
-    torch.save(features, path)
-    return path
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # lpips calls torchvision in a deprecated way

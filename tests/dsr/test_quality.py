@@ -1,15 +1,19 @@
-"""dsr.quality against scikit-image."""
+"""dsr.quality against scikit-image and the lpips package."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import lpips as lpips_package
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from dsr.quality import psnr, ssim
+from common.errors import UserError
+from dsr.losses import LpipsLoss, find_lpips_backbone
+from dsr.quality import lpips_distance, psnr, ssim
 
 Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 both = pytest.mark.parametrize("measure", [psnr, ssim])
@@ -79,3 +83,39 @@ def test_integers_are_refused(measure: Measure, faces: torch.Tensor) -> None:
 def test_other_shapes_are_refused(measure: Measure, faces: torch.Tensor, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected two \(B, 3, H, W\) batches, found"):
         measure(torch.zeros(shape), faces)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # lpips calls torchvision in a deprecated way
+def test_lpips_equals_the_package(alexnet: Path, faces: torch.Tensor, noisy: torch.Tensor) -> None:
+    package = lpips_package.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
+    state = torch.load(alexnet, weights_only=True)
+    with torch.no_grad():
+        for name, layer in package.net.named_modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                number = name.split(".")[-1]
+                layer.weight.copy_(state[f"features.{number}.weight"])
+                layer.bias.copy_(state[f"features.{number}.bias"])
+        expected = package(noisy * 2 - 1, faces * 2 - 1).flatten()
+    measured = lpips_distance(LpipsLoss(alexnet), noisy, faces)
+    assert measured.shape == (4,)
+    torch.testing.assert_close(measured, expected)
+    assert bool((measured > 0).all())
+    assert lpips_distance(LpipsLoss(alexnet), faces, faces).tolist() == [0.0] * 4
+
+
+def test_lpips_refuses_other_shapes(alexnet: Path, faces: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"expected two \(B, 3, H, W\) batches"):
+        lpips_distance(LpipsLoss(alexnet), faces, faces[:1])
+
+
+def test_the_backbone_is_looked_for(alexnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path / "..")
+    assert find_lpips_backbone() is None
+    downloaded = tmp_path / "hub" / "checkpoints" / alexnet.name
+    downloaded.parent.mkdir(parents=True)
+    downloaded.write_bytes(alexnet.read_bytes())
+    assert find_lpips_backbone() == downloaded
+    assert find_lpips_backbone(alexnet) == alexnet
+    with pytest.raises(UserError, match=r"none\.pth is missing: expected torchvision's alex weights, from https"):
+        find_lpips_backbone(tmp_path / "none.pth")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from common.errors import UserError
 from common.images import ImageStore, RgbImage
@@ -310,12 +311,11 @@ def test_load_chain_knows_the_checksums(edgeface: Path, dsr: Path, source: Count
 
 @pytest.fixture
 def backbone(tmp_path: Path) -> Path:
-    """An AlexNet of random weights, as torchvision saves it."""
-    import torchvision
-
-    torch.manual_seed(0)
+    """Torchvision's AlexNet with random weights, without the layers that LPIPS does not use."""
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in torchvision.models.alexnet().state_dict().items()}
     path = tmp_path / "alexnet.pth"
-    torch.save(torchvision.models.alexnet(weights=None).state_dict(), path)
+    torch.save({key: 0.05 * torch.randn(shape) for key, shape in shapes.items() if key.startswith("features.")}, path)
     return path
 
 
