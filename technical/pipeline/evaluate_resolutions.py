@@ -20,12 +20,15 @@ import tyro
 from common import cli
 from common.errors import UserError
 from common.files import write_json
+from pipeline.attributes import read_attributes
 from pipeline.cache import open_cache
 from pipeline.chain import DEFAULT_BATCH
 from pipeline.degradations import Degradation
+from pipeline.error_groups import groups_text
 from pipeline.evaluate_pairs import print_notes
 from pipeline.networks import DEFAULT_EDGEFACE, load_chain, with_lpips
 from pipeline.pair_evaluation import Protocol, Settings, evaluate
+from pipeline.record_extras import groups_section, pictures_section
 from pipeline.records import verification_record
 from pipeline.run_record import checksums, now, run_record
 from pipeline.tables import format_table, judged_parts, number, percent
@@ -93,6 +96,9 @@ def main(cfg: Config) -> dict[str, Any]:
     settings = Settings(cfg.vlr_size, cfg.protocol, cfg.threshold, cfg.degradation, cfg.bootstrap, cfg.seed)
     if cfg.pictures < 0:
         raise UserError(f"--pictures {cfg.pictures}: expected 0 or more.")
+    attributes = read_attributes(cfg.attributes) if cfg.attributes is not None else None
+    if cfg.by and attributes is None:
+        raise UserError(f"--by {' '.join(cfg.by)} needs --attributes: a CSV with these columns.")
     source, pairs = load_trials(cfg.images, cfg.pairs, cfg.seed)
     edgeface = cfg.edgeface or (DEFAULT_EDGEFACE,)
     chain, weights = load_chain(edgeface, cfg.dsr, cfg.device, cfg.batch_size, cfg.threads)
@@ -104,6 +110,11 @@ def main(cfg: Config) -> dict[str, Any]:
     record = verification_record(title, evaluation, pairs, settings, run)
     print_tables(record)
     print_notes(record["verification"], cfg.bootstrap, pairs.people_known)
+    if attributes is not None:
+        record["groups"] = groups_section(attributes, cfg.by, pairs, settings, evaluation)
+        print_groups(record["groups"])
+    if cfg.json is not None and cfg.pictures:
+        record["pictures"] = pictures_section(cfg.json, source, pairs, chain, settings, evaluation, cfg.pictures)
     print(f"\n{run['seconds']:.0f} seconds.")
     if cfg.json is not None:
         write_json(cfg.json, record)
@@ -127,6 +138,13 @@ def print_tables(record: dict[str, Any]) -> None:
                 rejecting, accepting = (percent(baseline[f"{kind}_all_accuracy"]) for kind in ("reject", "accept"))
                 print(f"(rejecting every pair scores {rejecting} %, accepting every pair {accepting} %)")
             print(resolution_table(record, protocol, name))
+
+
+def print_groups(groups: Sequence[dict[str, Any]]) -> None:
+    """Error rates by group, a table for each case."""
+    for entry in groups:
+        size = "HR" if entry["size"] is None else f"{entry['size']} px, {entry['method']}"
+        print(f"\n{entry['recogniser']}, {entry['protocol'].upper()}, {size}\n{groups_text(entry)}")
 
 
 def resolution_table(record: dict[str, Any], protocol: str, name: str) -> str:
