@@ -29,12 +29,8 @@ format: setup ## rewrite the code in the house format
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
-lfw: setup ## LFW View 2 at 16 pixels, both protocols; DSR=<checkpoint> EDGEFACE=<weights> SHARED=<folder>
-	@test -n "$(DSR)" -a -n "$(EDGEFACE)" || { echo "make lfw needs DSR=<checkpoint> and EDGEFACE=<weights>" >&2; exit 2; }
-	for protocol in lr-lr lr-hr; do \
-	  $(RUN) -m pipeline.evaluate_pairs --images $(SHARED)/data/lfw/lfw_112.zip --pairs $(SHARED)/data/lfw/pairs.txt \
-	    --vlr-size 16 --protocol $$protocol --dsr $(DSR) --edgeface $(EDGEFACE) --json runs/lfw16_$$protocol.json || exit 1; \
-	done
+lfw: setup ## LFW from 8 to 32 pixels, from SHARED=../shared: tables, and runs/lfw/report.html
+	@SHARED="$(SHARED)" DSR="$(DSR)" EDGEFACE="$(EDGEFACE)" bash tools/lfw.sh
 
 clean: ## remove caches; keeps .venv, data, weights and runs
 	rm -rf .mypy_cache .pytest_cache .ruff_cache

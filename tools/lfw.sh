@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# LFW at every resolution, and a report: verification (LR-HR and LR-LR), identification, pictures. Run as: make lfw
+#
+#   SHARED=<folder>     where data/lfw/{lfw_112.zip,pairs.txt} and weights/ lie (../shared)
+#   EDGEFACE=<weights>  one or several, separated by blanks (SHARED's edgeface_xxs_q.pt, and a fine-tuned one if there)
+#   DSR=<checkpoint>    (checkpoints/dsr.pt, runs/dsr/dsr.pt or runs/main/dsr.pt, whichever is there first)
+#   SIZES="8 12 ..."    IDENTIFY="16"    THREADS=0    OUT=runs/lfw
+#
+# Everything computed is kept in .cache/: stopped, it goes on where it was; run again, it takes a minute or two.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+SHARED=${SHARED:-../shared}
+OUT=${OUT:-runs/lfw}
+SIZES=${SIZES:-8 12 16 20 24 28 32}
+IDENTIFY=${IDENTIFY:-16}
+THREADS=${THREADS:-0}
+say() { printf '[lfw] %s\n' "$*"; }
+first_file() { for file in "$@"; do [ -f "$file" ] && printf '%s' "$file" && return; done; true; }
+
+images=$SHARED/data/lfw/lfw_112.zip pairs=$SHARED/data/lfw/pairs.txt
+for file in "$images" "$pairs"; do
+  [ -f "$file" ] || { say "error: $file is missing. SHARED=<folder> names the folder that holds data/lfw." >&2; exit 2; }
+done
+
+EDGEFACE=${EDGEFACE:-$SHARED/weights/edgeface_xxs_q.pt $(first_file checkpoints/edgeface_finetuned.pth runs/finetune/edgeface_finetuned.pth)}
+DSR=${DSR:-$(first_file checkpoints/dsr.pt runs/dsr/dsr.pt runs/main/dsr.pt)}
+options=(--threads "$THREADS")
+for weights in $EDGEFACE; do options+=(--edgeface "$weights"); done
+if [ -n "$DSR" ]; then
+  options+=(--dsr "$DSR")
+else
+  say "There is no DSR (checkpoints/dsr.pt): HR and bicubic only. Train one with \`python -m dsr.train_dsr\`."
+fi
+say "recognisers: $EDGEFACE; DSR: ${DSR:-none}"
+
+# shellcheck disable=SC2086  # sizes are a list
+.venv/bin/python -m pipeline.evaluate_resolutions --images "$images" --pairs "$pairs" --vlr-size $SIZES \
+  --title "LFW across resolutions" --json "$OUT/verification.json" "${options[@]}"
+# shellcheck disable=SC2086
+.venv/bin/python -m pipeline.evaluate_identification --images "$images" --vlr-size $IDENTIFY \
+  --json "$OUT/identification.json" "${options[@]}"
+.venv/bin/python -m pipeline.report --json "$OUT/verification.json" --json "$OUT/identification.json" \
+  --out "$OUT/report.html"
+say "open $OUT/report.html. It holds pictures of people: keep it out of git and to yourself."
