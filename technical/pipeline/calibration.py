@@ -19,7 +19,7 @@ import numpy as np
 from common.errors import UserError
 from facial_rec.bootstrap import Interval
 from facial_rec.metrics import Bools, Floats
-from facial_rec.pair_bootstrap import PairResampler, Weights, rate_interval
+from facial_rec.pair_bootstrap import PairResampler, Weights
 from facial_rec.reliability import LEAST_ERRORS, Support, judge
 from facial_rec.thresholds import DEFAULT_THRESHOLD
 from pipeline.development_set import DevelopmentPairs
@@ -91,7 +91,7 @@ def calibrate_scores(scores: Floats, pairs: DevelopmentPairs, wanted: Wanted) ->
         "reject": _expected(wanted.fnmr, counts["genuine"], "false non-matches", "genuine"),
     }
     accept, reject = thresholds_of(scores, genuine, wanted)
-    table = _Table(pairs, wanted)
+    table = _Rates(pairs)
     table.add("fmr_at_default", scores >= DEFAULT_THRESHOLD, ~genuine, "false matches among {:,} impostor pairs")
     table.add("fnmr_at_default", scores < DEFAULT_THRESHOLD, genuine, "false non-matches among {:,} genuine pairs")
     if accept is not None:
@@ -116,7 +116,11 @@ def calibrate_scores(scores: Floats, pairs: DevelopmentPairs, wanted: Wanted) ->
     ]
     if accept is None and not reasons:
         reasons = ["more impostor pairs than wanted have a score of 1"]
-    figures = {**judged.figures, **table.intervals, **{f"{name}_ci95": None for name in judged.withheld}}
+    figures: dict[str, Any] = {
+        **judged.figures,
+        **table.intervals(wanted),
+        **{f"{name}_ci95": None for name in judged.withheld},
+    }
     figures |= {"withheld": judged.withheld, "few_errors": judged.few_errors}
     return Calibrated(accept, reject, "; ".join(reasons) or None, counts | figures)
 
@@ -181,23 +185,48 @@ def _expected(rate: float, trials: int, errors: str, kind: str) -> Support:
     return Support(round(rate * trials, 6), trials, what, observed=False)
 
 
-class _Table:
-    """Rates of the pairs, with intervals and support, collected by name."""
+class _Rates:
+    """Rates of the pairs, with what is needed for their intervals and support, collected by name."""
 
-    def __init__(self, pairs: DevelopmentPairs, wanted: Wanted) -> None:
-        self.pairs, self.wanted = pairs, wanted
+    def __init__(self, pairs: DevelopmentPairs) -> None:
+        self.pairs = pairs
         self.values: dict[str, float | None] = {}
-        self.intervals: dict[str, Interval | None] = {}
         self.support: dict[str, Support] = {}
+        self._counts: dict[bool, dict[str, tuple[Floats, Floats]]] = {True: {}, False: {}}
 
     def add(self, name: str, hit: Bools, among: Bools, what: str | None = None) -> None:
-        """The share of the pairs `among` that `hit`; with `what`, which tells the errors, it is judged."""
+        """The share of the pairs `among`, all genuine or all impostor, that `hit`; with `what` it is judged."""
         errors, trials = self.pairs.by_cell(hit & among), self.pairs.by_cell(among)
         total = int(trials.sum())
         self.values[name] = float(errors.sum()) / total if total else None
-        first, second = self.pairs.cell_people
-        self.intervals[f"{name}_ci95"] = rate_interval(
-            errors, trials, first, second, self.wanted.bootstrap, self.wanted.seed
-        )
+        self._counts[bool((among & self.pairs.genuine).any())][name] = errors, trials
         if what is not None:
             self.support[name] = Support(float(errors.sum()), total, what.format(total))
+
+    def intervals(self, wanted: Wanted) -> dict[str, Interval | None]:
+        """By `<name>_ci95`. All rates of genuine pairs share their resamples of people, and all of impostor pairs."""
+        return {
+            f"{name}_ci95": interval
+            for counts in self._counts.values()
+            for name, interval in self._of_one_kind(counts, wanted).items()
+        }
+
+    def _of_one_kind(self, counts: dict[str, tuple[Floats, Floats]], wanted: Wanted) -> dict[str, Interval | None]:
+        errors, trials = (np.stack([pair[part] for pair in counts.values()], axis=1) for part in (0, 1))
+        tried = trials.any(axis=1)
+        errors, trials = errors[tried].astype(np.float32), trials[tried].astype(np.float32)
+        people = np.stack(self.pairs.cell_people, axis=1)[tried]
+        # Who stands in none of these pairs would only dilute the draws.
+        first, second = np.unique(people, return_inverse=True)[1].reshape(people.shape).T
+
+        def figures(weights: Weights) -> dict[str, Floats]:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                shares = (weights @ errors) / (weights @ trials)
+            return {name: shares[:, column].astype(np.float64) for column, name in enumerate(counts)}
+
+        found = PairResampler(first, second, wanted.bootstrap, wanted.seed).replicate(figures)
+        intervals: dict[str, Interval | None] = dict.fromkeys(counts)
+        for name in found:
+            interval = found[name].interval(self.values[name])
+            intervals[name] = None if interval is None else (max(0.0, interval[0]), min(1.0, interval[1]))
+        return intervals

@@ -5,9 +5,12 @@ two people do: impostors of one group are harder than any two people, so mixing 
 row `(different values)` holds the pairs across groups, `(missing)` those of which something is not known. Groups are
 compared at one threshold, as they are in use.
 
-The largest ratio between two groups is given where both have at least 30 errors. Being picked as the largest of many,
-it is above 1 even between equal groups; its interval is widened for the number of comparisons (Bonferroni). An
-interval that holds 1 does not show that groups are treated alike: it shows what these pairs cannot tell.
+An interval says how much a rate depends on who was photographed, so groups of fewer than 10 people get none.
+
+The largest ratio between two groups is given where both have at least 30 errors and 10 people. Being picked as the
+largest of many, it is above 1 even between equal groups; its interval is widened for the number of comparisons
+(Bonferroni). An interval that holds 1 does not show that groups are treated alike: it shows what these pairs cannot
+tell.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from pipeline.tables import FOOTNOTE, format_table, has_few, judged, number
 
 DIFFERENT = "(different values)"
 UNKNOWN = "(missing)"
+FEWEST_PEOPLE = 10
 RATES = {"fnmr": "false non-matches among {:,} genuine pairs", "fmr": "false matches among {:,} impostor pairs"}
 
 
@@ -50,6 +54,14 @@ class _Compared:
 
     def kind(self, figure: str) -> Bools:
         return self.genuine if figure == "fnmr" else ~self.genuine
+
+    def people(self, among: Bools) -> int:
+        """How many people stand in these pairs."""
+        return len(np.union1d(self.first[among], self.second[among]))
+
+    def enough_people(self, among: Bools) -> bool:
+        """Whether resampling the people of these pairs can tell how uncertain a rate is."""
+        return self.people_known and self.people(among) >= FEWEST_PEOPLE
 
 
 def group_errors(
@@ -126,17 +138,16 @@ def _row(compared: _Compared, name: str) -> dict[str, Any]:
         errors, trials = int((compared.wrong & among).sum()), int(among.sum())
         figures[figure] = errors / trials if trials else None
         support[figure] = Support(errors, trials, what.format(trials))
-        if compared.people_known:
+        if compared.enough_people(among):
             intervals[figure] = rate_interval(
                 compared.wrong, among, compared.first, compared.second, compared.repetitions, compared.seed
             )
     checked = judge(figures, support)
-    people = len(set(compared.first[inside]) | set(compared.second[inside]))
     return {
         "value": name,
         "genuine": support["fnmr"].trials,
         "impostor": support["fmr"].trials,
-        "people": people if compared.people_known else None,
+        "people": compared.people(inside) if compared.people_known else None,
         **checked.figures,
         **{f"{f}_ci95": intervals.get(f) if checked.figures[f] is not None else None for f in RATES},
         "withheld": checked.withheld,
@@ -148,7 +159,11 @@ def _largest_ratio(compared: _Compared, figure: str, order: Sequence[str]) -> di
     """The highest rate over the lowest among the groups with enough errors; None with fewer than two such groups."""
     among = compared.kind(figure)
     masks = {name: among & (compared.groups == name) for name in order}
-    enough = {name: mask for name, mask in masks.items() if (compared.wrong & mask).sum() >= FEW_ERRORS}
+    enough = {
+        name: mask
+        for name, mask in masks.items()
+        if (compared.wrong & mask).sum() >= FEW_ERRORS and (compared.enough_people(mask) or not compared.people_known)
+    }
     if len(enough) < 2:
         return None
     rates = {name: float(compared.wrong[mask].mean()) for name, mask in enough.items()}
@@ -214,7 +229,9 @@ def groups_text(entry: Mapping[str, Any]) -> str:
         *(_ratio_line(ratio) for ratio in entry["ratios"]),
     ]
     if not entry["ratios"]:
-        lines.append(f"No ratio between groups: fewer than two have {FEW_ERRORS} errors of a kind.")
+        lines.append(f"No ratio: fewer than two groups have {FEW_ERRORS} errors of a kind and {FEWEST_PEOPLE} people.")
+    if any(row["people"] is not None and row["people"] < FEWEST_PEOPLE for row in entry["rows"]):
+        lines.append(f"No interval for fewer than {FEWEST_PEOPLE} people: it would tell nothing of others like them.")
     return "\n".join([*lines, FOOTNOTE] if has_few(entry["rows"]) else lines)
 
 

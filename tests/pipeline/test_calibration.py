@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from facial_rec.pair_bootstrap import rate_interval
 from pipeline.calibration import (
     Wanted,
     accept_threshold,
@@ -73,6 +74,18 @@ def test_figures_equal_counting() -> None:
     # 0.35 is 3.5 standard deviations up: 3.8 false matches are expected of it.
     assert "fmr_at_default" in figures["withheld"] or "fmr_at_default" in figures["few_errors"]
     assert 0.5 < figures["fmr_held_out"] / 0.01 < 2
+
+
+def test_intervals_are_those_of_the_rates() -> None:
+    scores, pairs = made(people=12)
+    figures = calibrate_scores(scores, pairs, Wanted(fmr=0.05, fnmr=0.1, bootstrap=100, seed=2)).figures
+    people = pairs.people[pairs.first], pairs.people[pairs.second]
+    for name, wrong, among in (
+        ("fmr", scores >= figures["threshold"], ~pairs.genuine),
+        ("fnmr", scores < figures["threshold"], pairs.genuine),
+    ):
+        expected = rate_interval(wrong & among, among, *people, repetitions=100, seed=2)
+        assert figures[f"{name}_ci95"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_thresholds_that_meet_leave_nothing_undecided() -> None:

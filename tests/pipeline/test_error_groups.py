@@ -126,7 +126,7 @@ def test_few_errors_are_withheld_or_flagged(pairs: PairList, by_sex: Attributes)
     assert "0 false non-matches among 280 genuine pairs: fewer than 3" in m["withheld"]["fnmr"]["reason"]
     assert found["ratios"] == []
     text = groups_text(found)
-    assert "No ratio between groups" in text
+    assert "No ratio: fewer than two groups" in text
     assert "1.79*" in text
 
 
@@ -142,6 +142,19 @@ def test_without_people_there_is_no_interval(pairs: PairList, by_sex: Attributes
     assert "no interval" in groups_text(found)
     with pytest.raises(UserError, match="do not say who is on an image"):
         group_errors(scores, unknown, by_sex, "sex", 0.5)
+
+
+def test_a_group_of_few_people_has_no_interval_and_no_ratio(pairs: PairList) -> None:
+    groups = {person: "many" if n >= 9 else "few" for n, person in enumerate(SEX)}
+    attributes = Attributes(Path("people.csv"), "subject", {"group": groups})
+    found = group_errors(scored(pairs, {"f": 0.5, "m": 0.5, None: 0.5}), pairs, attributes, "group", 0.5)
+    few, many, _ = found["rows"]
+    assert few["people"] == 9
+    assert few["fnmr"] is not None
+    assert few["fnmr_ci95"] is None
+    assert many["fnmr_ci95"] is not None
+    assert found["ratios"] == []
+    assert "No interval for fewer than 10 people" in groups_text(found)
 
 
 def test_bad_scores_are_refused(pairs: PairList, by_sex: Attributes) -> None:
