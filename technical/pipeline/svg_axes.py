@@ -38,7 +38,7 @@ def percent_axis(label: str, values: Sequence[float], floor: float = 0.0, ceilin
     """A linear axis in percent that holds all `values` (fractions) with some air, within [floor, ceiling]."""
     low, high = min(values), max(values)
     air = max(0.06 * (high - low), 0.002)
-    low, high = max(floor, low - air), min(ceiling, high + air)
+    low, high = max(floor, min(low, ceiling - air) - air), min(ceiling, max(high, floor + air) + air)
     return linear_axis(label, low, high, 100.0)
 
 

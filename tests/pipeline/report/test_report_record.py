@@ -75,9 +75,7 @@ def test_files_that_are_no_record_are_refused(page_of: Page, content: str) -> No
         page_of(content)
 
 
-def test_missing_file_no_file_and_a_folder_as_target_are_refused(
-    new_record: Callable[[], Record], tmp_path: Path
-) -> None:
+def test_missing_file_no_file_and_a_folder_as_target_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.json is missing"):
         main(Config(json=(tmp_path / "nowhere.json",), out=tmp_path / "report.html"))
     with pytest.raises(UserError, match="--json"):
