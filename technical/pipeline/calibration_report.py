@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from facial_rec.bootstrap import Interval
 from facial_rec.faceset import HR_SIZE
 from facial_rec.thresholds import DEFAULT_THRESHOLD, Thresholds
 from pipeline.development_set import DevelopmentPairs
@@ -68,8 +69,14 @@ def _named(rows: Sequence[tuple[str, Entry]]) -> list[tuple[str, Entry]]:
 
 
 def _rate(row: Entry, name: str, interval: bool = True) -> str:
-    parts = judged_parts({**row, "figures": row}, name)
+    parts = judged_parts({**row, "figures": row}, name, _percent3 if name.startswith("fmr") else percent)
     return " ".join(parts).rstrip() if interval else parts[0]
+
+
+def _percent3(value: float | None, interval: Interval | None = None) -> str:
+    """With three decimals: a false match rate of 1e-3 has no two digits in two."""
+    scaled = None if interval is None else (100 * interval[0], 100 * interval[1])
+    return number(None if value is None else 100 * value, scaled)
 
 
 def _reasons(rows: Sequence[tuple[str, Entry]]) -> list[str]:

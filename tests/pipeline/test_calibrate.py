@@ -11,8 +11,12 @@ import pytest
 from common.errors import UserError
 from common.files import read_json, sha256_of
 from common.images import write_png
-from facial_rec.thresholds import Thresholds
-from pipeline.calibrate import Config, main
+from facial_rec.thresholds import SizeThresholds, Thresholds
+from pipeline.calibrate import Config, Scored, choose_view, main, size_thresholds
+from pipeline.calibration import Calibrated, Wanted, calibrate_scores
+from pipeline.confidence import Refusal
+from pipeline.degradations import View
+from pipeline.development_set import development_pairs
 from pipeline.report_record import read_records
 
 
@@ -81,6 +85,52 @@ def test_without_dsr_and_with_both_sides_low(cfg: Config, edgeface: Path) -> Non
 def test_the_same_seed_gives_the_same_file(cfg: Config) -> None:
     first, second = main(cfg), main(cfg)
     assert replace(first, date="") == replace(second, date="")
+
+
+def test_bicubic_is_used_only_where_it_is_better_beyond_doubt() -> None:
+    rng = np.random.default_rng(0)
+    pairs = development_pairs([f"p{n // 6:02d}" for n in range(180)])
+    faces = rng.normal(size=(30, 64))[pairs.people]
+    wanted = Wanted(fmr=0.01, bootstrap=100)
+
+    def used(noise_of_dsr: float, noise_of_bicubic: float) -> str:
+        noise = {"hr": 0.5, "dsr": noise_of_dsr, "bicubic": noise_of_bicubic}
+        vectors = {
+            View(method, None if method == "hr" else 16): faces + rng.normal(0, level, faces.shape)
+            for method, level in noise.items()
+        }
+        scored = Scored(pairs, vectors, "lr-hr")
+        calibrated = {view: calibrate_scores(scored.scores(view), pairs, wanted) for view in vectors}
+        return choose_view(scored, calibrated, 16, wanted).method
+
+    assert used(1.0, 3.0) == "dsr"
+    assert used(3.0, 1.0) == "bicubic"
+    assert used(2.0, 2.0) == "dsr"
+
+
+def test_a_cutoff_is_stored_only_where_it_helps() -> None:
+    calibrated = Calibrated(0.4, 0.2, None, {})
+    helps = Refusal(cutoff=7.0, refused=0.05, risk=0.1, gain=0.02, gain_ci95=(0.01, 0.03))
+    assert size_thresholds(View("dsr", 16), calibrated, helps) == SizeThresholds(16, "dsr", 0.4, 0.2, 7.0)
+    for refusal in (None, replace(helps, gain_ci95=(-0.01, 0.05)), replace(helps, gain_ci95=None)):
+        assert size_thresholds(View("dsr", 16), calibrated, refusal).quality_cutoff is None
+
+
+def test_quality_of_a_pair_is_its_probes() -> None:
+    pairs = development_pairs(["a", "a", "b"])
+    vectors = {
+        View("hr"): np.eye(3),
+        View("bicubic", 16): np.diag([1.0, 2.0, 3.0]),
+        View("dsr", 16): np.array([[4.0, 0, 0], [3, 4, 0], [0, 0, 6]]),
+    }
+    one_side, both = Scored(pairs, vectors, "lr-hr"), Scored(pairs, vectors, "lr-lr")
+    lengths, agreement = np.array([4.0, 5.0, 6.0]), np.array([1.0, 0.8, 1.0])
+    view = View("dsr", 16)
+    assert one_side.quality("norm", view) == pytest.approx(lengths[pairs.first])
+    assert one_side.quality("agreement", view) == pytest.approx(agreement[pairs.first])
+    lower = np.minimum(agreement[pairs.first], agreement[pairs.second])
+    assert both.quality("agreement", view) == pytest.approx(lower)
+    assert one_side.quality("agreement", View("hr")) is None
 
 
 def test_too_few_people_leave_sizes_without_threshold(cfg: Config, capsys: pytest.CaptureFixture[str]) -> None:
