@@ -215,6 +215,8 @@ def _check_record(c: _Checker, record: Entry) -> None:
     calibrated = c.each(_keys(c, {"size": c.size}, judged | curves, CALIBRATED))
     people = {"genuine": c.count, "impostor": c.count, "people": c.count}
     group = _keys(c, {"value": c.text}, judged | people, GROUPED)
+    compared = {"figure": c.text, "higher": c.text, "lower": c.text, "ratio": c.number}
+    ratios = c.each(_keys(c, compared, {"ratio_ci95": c.interval, "comparisons": c.count}))
     verification = {"pairs": c.counts, "curve": c.curve("fmr", "fnmr"), "histogram": c.histogram, "degradation": c.text}
     ranked = {"cmc": c.curve("rank", "rate"), "open_set": c.curve("fpir", "fnir"), "counts": c.counts}
     run = {"weights": c.texts, "data": c.texts, "versions": c.texts, "command": c.text, "seconds": c.number}
@@ -236,7 +238,9 @@ def _check_record(c: _Checker, record: Entry) -> None:
             ),
             "differences": c.each(_keys(c, {**method, "minus": c.text, "figures": c.figures}, {"degradation": c.text})),
             "identification": c.each(_keys(c, {**method, "set": c.text, "figures": c.figures}, {**judged, **ranked})),
-            "groups": c.each(_keys(c, {**method, "column": c.text, "rows": c.each(group)}, {"threshold": c.number})),
+            "groups": c.each(
+                _keys(c, {**method, "column": c.text, "rows": c.each(group)}, {"threshold": c.number, "ratios": ratios})
+            ),
             "calibration": c.each(
                 _keys(c, {"recogniser": c.text, "method": c.text, "sizes": calibrated}, {"wanted_fmr": c.number})
             ),

@@ -255,3 +255,14 @@ def group_table(entry: Entry) -> str:
         "impostor",
     ]
     return figure_table(f"Error rates by {entry['column']}", header, [Group("", rows)], footnotes.reasons)
+
+
+def ratio_words(ratio: Entry) -> str:
+    """How much worse the worst group fares than the best, and whether that may be chance."""
+    interval = ratio.get("ratio_ci95")
+    words = f"{ratio['figure'].upper()} of {ratio['higher']} over {ratio['lower']}: {ratio['ratio']:.2f}"
+    if interval is None:
+        return words + "; no interval."
+    widened = f", widened for {ratio['comparisons']} comparisons" if (ratio.get("comparisons") or 0) > 1 else ""
+    verdict = "holds 1: it may be chance" if interval[0] <= 1 <= interval[1] else "excludes 1"
+    return f"{words}; its interval [{interval[0]:.2f}, {interval[1]:.2f}]{widened} {verdict}."

@@ -176,10 +176,11 @@ def groups() -> list[Record]:
         | {"withheld": {"fmr": {"reason": "0 false matches among 900", "errors": 0, "trials": 900, "upper95": 0.0033}}}
         for value, people, shift in (("f", 800, 0.02), ("m", 1500, 0.0), (HOSTILE, 40, 0.05))
     ]
+    ratio = {"figure": "fnmr", "higher": "f", "lower": "m", "ratio": 1.2, "ratio_ci95": [0.9, 1.5], "comparisons": 1}
     rows[1] |= {"fmr": 0.004, "fmr_ci95": [0.001, 0.009], "withheld": {}, "few_errors": {"fmr": 4}}
     return [
         {"column": "sex", "recogniser": "edgeface_xxs", "protocol": "lr-hr", "method": "dsr", "size": 16}
-        | {"threshold": 0.35, "rows": rows}
+        | {"threshold": 0.35, "rows": rows, "ratios": [ratio]}
     ]
 
 
