@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import pickle
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,8 @@ from common.images import write_png
 from dsr import prepare_dataset, train_dsr
 from facial_rec.edgeface import get_model
 from facial_rec.embedder import load_embedder
-from pipeline import evaluate_dataset
+from pipeline import evaluate_dataset, evaluate_pairs, report
+from pipeline.bin_sets import write_bin
 
 
 class Hostile:
@@ -88,7 +90,27 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
     torch.save(Hostile(folder / "ran"), folder / "hostile.pt")
     (folder / "cut.pt").write_bytes(embedder.read_bytes()[:2000])
     wrong_size = make_people(folder / "wrong_size", people=2, size=96)
+
+    def evaluate(**changes: object) -> Callable[[], object]:
+        settings = {"images": faces, "edgeface": (str(embedder),), "bootstrap": 0}
+        return lambda: evaluate_pairs.main(evaluate_pairs.Config(**{**settings, **changes}))  # type: ignore[arg-type]
+
+    encoded = [path.read_bytes() for path in sorted(faces.rglob("*.png"))[:4]]
+    write_bin(folder / "genuine.bin", encoded, [True, True])
+    (folder / "cut.bin").write_bytes((folder / "genuine.bin").read_bytes()[:900])
+    (folder / "hostile.bin").write_bytes(pickle.dumps(Hostile(folder / "ran")))
+    write_bin(folder / "not_images.bin", [b"not an image"] * 4, [True, False])
+    (folder / "pairs.txt").write_text("1\nperson0\t1\t9\nperson0\t1\tperson1\t1\n")
+    (folder / "record.json").write_text('{"format": "another"}')
     return {
+        "hostile pickle in a .bin": evaluate(images=folder / "hostile.bin"),
+        "truncated .bin": evaluate(images=folder / "cut.bin"),
+        ".bin of no images": evaluate(images=folder / "not_images.bin"),
+        ".bin with one class": evaluate(images=folder / "genuine.bin"),
+        "pairs file naming a missing image": evaluate(pairs=folder / "pairs.txt"),
+        "pairs file missing": evaluate(pairs=folder / "nowhere.txt"),
+        "pairs of one person": evaluate(images=make_people(folder / "alone", people=1)),
+        "unknown record": lambda: report.main(report.Config(json=(folder / "record.json",), out=folder / "r.html")),
         "missing folder": train(train_root=folder / "nowhere"),
         "empty folder": train(train_root=empty),
         "empty file": with_file("empty_file", b""),

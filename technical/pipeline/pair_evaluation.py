@@ -98,8 +98,15 @@ def evaluate(
     Figures are fractions (PSNR in dB), None where one has no meaning or too few errors stand behind it;
     `<figure>_ci95` is the subject-level 95 % interval. Image figures are means over the low-resolution images: PSNR,
     SSIM and, where its backbone is at hand, LPIPS against the HR image, and the identity loss `1 - cosine` between the
-    embeddings of the method's image and of the HR image.
+    embeddings of the method's image and of the HR image. Raises UserError for a list of one class, before anything is
+    embedded, and as `embed_images` does.
     """
+    if pairs.genuine.all() or not pairs.genuine.any():
+        there, absent = ("genuine", "impostor") if pairs.genuine.any() else ("impostor", "genuine")
+        raise UserError(
+            f"The pairs of {source.label} are all {there} ({len(pairs):,}): accuracy, ROC, EER and TAR need {absent} "
+            "pairs as well. Give a list with both."
+        )
     measured = _Measured(source, pairs, chain, settings, cache)
     entries: dict[Case, dict[str, Any]] = {}
     replicates: dict[Case, dict[str, Replicates]] = {}

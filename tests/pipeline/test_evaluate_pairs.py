@@ -25,6 +25,7 @@ from common.images import ImageStore, RgbImage, write_png
 from dsr.degradation import bicubic_enlarge, canonical_reduce
 from dsr.quality import psnr, ssim
 from facial_rec import metrics, reliability
+from pipeline.bin_sets import write_bin
 from pipeline.chain import Chain
 from pipeline.degradations import to_tensor
 from pipeline.evaluate_pairs import Config, main
@@ -296,6 +297,29 @@ def test_bad_images_are_refused_by_name(
     with pytest.raises(UserError, match=words) as caught:
         main(config)
     assert "P3/P3_0002.png" in str(caught.value)
+
+
+@pytest.mark.parametrize(("label", "words"), [(True, "all genuine"), (False, "all impostor")])
+def test_pairs_of_one_class_are_refused(config: Config, people: Path, tmp_path: Path, label: bool, words: str) -> None:
+    encoded = [path.read_bytes() for path in sorted(people.rglob("*.png"))[:4]]
+    write_bin(tmp_path / "one.bin", encoded, [label, label])
+    with pytest.raises(UserError, match=words) as caught:
+        main(replace(config, images=tmp_path / "one.bin", pairs=None))
+    assert "one.bin" in str(caught.value)
+
+
+def test_a_bin_of_the_same_images_gives_the_same_figures(
+    config: Config, people: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = read_pairs(pairs_file, ImageStore(people).names).pairs
+    encoded = [(people / name).read_bytes() for pair in pairs for name in (pair.first, pair.second)]
+    write_bin(tmp_path / "set.bin", encoded, [pair.genuine for pair in pairs])
+    first = main(replace(config, json=None, bootstrap=0))
+    second = main(replace(config, json=None, bootstrap=5, images=tmp_path / "set.bin", pairs=None))
+    for method, figures in first["methods"].items():
+        assert second["methods"][method]["d_prime"] == pytest.approx(figures["d_prime"], abs=1e-5)
+    assert second["pairs"]["people"] is None
+    assert "names no people" in capsys.readouterr().out
 
 
 def test_an_empty_folder_is_refused(config: Config, tmp_path: Path) -> None:
