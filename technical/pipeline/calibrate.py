@@ -34,8 +34,9 @@ from facial_rec.thresholds import (
 from pipeline.cache import EmbeddingCache
 from pipeline.calibration import Calibrated, Wanted, calibrate_scores, fnmr_difference
 from pipeline.calibration_report import print_calibration
+from pipeline.chain import DEFAULT_BATCH, Chain
 from pipeline.confidence import Refusal, choose_measure, compare, refuse_worst
-from pipeline.degradations import Degradation
+from pipeline.degradations import Degradation, View
 from pipeline.development_set import (
     MOST_IMPOSTORS,
     DevelopmentPairs,
@@ -43,7 +44,7 @@ from pipeline.development_set import (
     refuse_lfw,
     says_training,
 )
-from pipeline.embedding import DEFAULT_BATCH, Chain, View, embed_images
+from pipeline.embedding import embed_images
 from pipeline.networks import DEFAULT_EDGEFACE, load_chain
 from pipeline.pair_evaluation import Protocol
 from pipeline.provenance import command_of

@@ -1,13 +1,13 @@
-"""From image files to embeddings: each image is read once, and embedded once by every recogniser for every method.
+"""From image files to embeddings: each image is read once, and goes through each network once a view.
 
-Methods: `hr`, the image itself; `bicubic` and `dsr`, a low-resolution image enlarged to 112 x 112. What is embedded is
-always rounded to 8 bit, as an image in a file is, so that no method gains from precision that another cannot have.
+Views: `hr`, the image itself; `bicubic` and `dsr`, reduced and then enlarged to 112 x 112. What is embedded is always
+rounded to 8 bit, as an image in a file is, so that no method gains from precision that another cannot have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,101 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import UserError
 from common.images import RgbImage
 from common.progress import progress_bar
-from dsr.quality import psnr, ssim
 from facial_rec.metrics import Floats
 from pipeline.cache import EmbeddingCache
-from pipeline.chain import DEFAULT_BATCH, Chain, Network
-from pipeline.degradations import SEVERITIES, Degradation, View, check_size, reduce, to_tensor
+from pipeline.chain import Chain, Vectors
+from pipeline.degradations import View, reduce, to_tensor
 from pipeline.entries import Entry, Table, entries_of
 from pipeline.sources import ImageSource
 
-__all__ = ["DEFAULT_BATCH", "Chain", "Network", "View", "check_size", "to_tensor"]
-
-Reduction = Degradation
-Vectors = NDArray[np.float32]
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images on their way to the recognisers; at least one of the two is there."""
-
-    hr: Tensor | None
-    """`(B, 3, 112, 112)` in [0, 1]."""
-    low: Tensor | None
-    """`(B, 3, n, n)` in [0, 1], the same faces."""
-
-
-@dataclass
-class Embedded:
-    """Embeddings and image quality, rows in the order the batches came."""
-
-    vectors: dict[tuple[str, str], Floats] = field(default_factory=dict)
-    """`(N, D)` by (recogniser, method)."""
-    psnr: dict[str, Floats] = field(default_factory=dict)
-    """`(N,)` dB against the HR image, by method; empty unless both resolutions were given."""
-    ssim: dict[str, Floats] = field(default_factory=dict)
-    """`(N,)`, likewise."""
-
-
-@torch.no_grad()
-def embed(chain: Chain, batches: Iterable[Batch], total: int, description: str) -> Embedded:
-    """Embed `total` images, showing progress with rate and time left."""
-    vectors: dict[tuple[str, str], list[Floats]] = {}
-    quality: dict[tuple[str, str], list[Floats]] = {}
-    with progress_bar(total, description, "image") as progress:
-        for batch in batches:
-            images = _by_method(chain, batch)
-            for method, shown in images.items():
-                for name, embedder in chain.embedders.items():
-                    vectors.setdefault((name, method), []).append(_numpy(embedder(shown)))
-                if batch.hr is not None and method != "hr":
-                    quality.setdefault(("psnr", method), []).append(_numpy(psnr(shown, batch.hr)))
-                    quality.setdefault(("ssim", method), []).append(_numpy(ssim(shown, batch.hr)))
-            progress.update(len(next(iter(images.values()))))
-    joined = {key: np.concatenate(parts) for key, parts in quality.items()}
-    return Embedded(
-        vectors={key: np.concatenate(parts) for key, parts in vectors.items()},
-        psnr={method: values for (figure, method), values in joined.items() if figure == "psnr"},
-        ssim={method: values for (figure, method), values in joined.items() if figure == "ssim"},
-    )
-
-
-def _by_method(chain: Chain, batch: Batch) -> dict[str, Tensor]:
-    images = {} if batch.hr is None else {"hr": batch.hr}
-    if batch.low is not None:
-        images |= {method: chain.enlarge(method, batch.low) for method in chain.low_methods}
-    return images
-
-
-def _numpy(values: Tensor) -> Floats:
-    return values.detach().cpu().double().numpy()
-
-
-def hr_batches(
-    chain: Chain,
-    read: Callable[[Item], RgbImage],
-    items: Sequence[Item],
-    reduce: Callable[[Tensor], Tensor] | None = None,
-    keep_hr: bool = True,
-) -> Iterator[Batch]:
-    """Batches of 112 x 112 images; `read` gives the pixels of an item.
-
-    With `reduce` their low-resolution versions stand beside them; without `keep_hr` they stand alone.
-    """
-    for start in range(0, len(items), chain.batch_size):
-        hr = to_tensor([read(item) for item in items[start : start + chain.batch_size]]).to(chain.device)
-        yield Batch(hr if keep_hr else None, None if reduce is None else reduce(hr))
-
-
-def low_batches(chain: Chain, read: Callable[[Item], RgbImage], items: Sequence[Item]) -> Iterator[Batch]:
-    """Batches of low-resolution images, which must be of one size; `read` gives the pixels of an item."""
-    for start in range(0, len(items), chain.batch_size):
-        low = to_tensor([read(item) for item in items[start : start + chain.batch_size]])
-        yield Batch(None, low.to(chain.device))
 
 
 @dataclass(frozen=True)
@@ -179,9 +94,21 @@ def _compute(
         yield {entry: entry.compute(chain, shown, hr) for entry in entries if entry.view == view}
 
 
-def make_reducer(size: int, reduction: Degradation = "canonical") -> Callable[[Tensor], Tensor]:
-    """The function that reduces `(B, 3, 112, 112)` to `(B, 3, size, size)`. UserError for a size out of range."""
-    check_size(size, "--vlr-size")
-    if reduction in SEVERITIES:
-        raise UserError(f"--reduction {reduction} needs the image files: it is for embed_images.")
-    return lambda images: reduce(images, [""] * len(images), size, reduction)
+@torch.no_grad()
+def embed_low(
+    chain: Chain, read: Callable[[Item], RgbImage], items: Sequence[Item], description: str
+) -> dict[tuple[str, str], Vectors]:
+    """Embed files that are of low resolution already, by every method: `(N, D)` by (recogniser, `bicubic` or `dsr`).
+
+    `read` gives the RGB uint8 `(n, n, 3)` pixels of an item; all are of one size.
+    """
+    parts: dict[tuple[str, str], list[Vectors]] = {}
+    with progress_bar(len(items), description, "image") as progress:
+        for start in range(0, len(items), chain.batch_size):
+            low = to_tensor([read(item) for item in items[start : start + chain.batch_size]]).to(chain.device)
+            for method in chain.low_methods:
+                shown = chain.enlarge(method, low)
+                for name in chain.embedders:
+                    parts.setdefault((name, method), []).append(chain.embed(name, shown))
+            progress.update(len(low))
+    return {key: np.concatenate(rows) for key, rows in parts.items()}

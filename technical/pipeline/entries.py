@@ -43,19 +43,11 @@ class Entry:
         `shown` is the view and `hr` the image itself, both `(B, 3, 112, 112)`.
         """
         if self.is_vector:
-            return self._embed(chain, shown)
+            return chain.embed(self.name, shown)
         if self.name == "lpips":
             assert chain.lpips is not None
             return _numpy(lpips_distance(chain.lpips, shown, hr))
         return _numpy({"psnr": psnr, "ssim": ssim}[self.name](shown, hr))
-
-    def _embed(self, chain: Chain, shown: Tensor) -> NDArray[np.float32]:
-        vectors = chain.embedders[self.name](shown).detach().cpu().float().numpy()
-        if vectors.ndim != 2 or len(vectors) != len(shown):
-            raise UserError(f"{self.name} gave {vectors.shape} for {len(shown)} images, expected ({len(shown)}, D).")
-        if not np.isfinite(vectors).all():
-            raise UserError(f"{self.name} gave NaN or infinite embeddings. Are its weights damaged?")
-        return vectors
 
     def context(self, chain: Chain) -> str | None:
         """All that the entry depends on besides the image; None when that cannot be said, so it is not cached."""

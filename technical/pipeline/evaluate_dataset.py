@@ -19,7 +19,9 @@ from typing import Any
 from common import cli
 from common.files import replacing, write_json
 from common.paths import find_weights
-from pipeline.embedding import DEFAULT_BATCH, Chain, embed, hr_batches, low_batches, make_reducer
+from pipeline.chain import DEFAULT_BATCH, Chain, Vectors
+from pipeline.degradations import View
+from pipeline.embedding import embed_images, embed_low
 from pipeline.identification import (
     Gallery,
     Matches,
@@ -33,6 +35,7 @@ from pipeline.identification_record import Resampling, measure_shares
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.probes import Probe, ProbeSet, key_of, load_probes
 from pipeline.provenance import command_of
+from pipeline.sources import StoreSource
 from pipeline.tables import FOOTNOTE, format_table, has_few, judged
 
 LABELS = {
@@ -162,8 +165,7 @@ def match(faces: ProbeSet, chain: Chain, gallery_via_dsr: bool) -> Matched:
     """Each method's probes and what they were matched to. The row `hr` holds the probes that have a twin."""
     (recogniser,) = chain.embedders
     hr_faces, keys = faces.hr.faces, [key_of(face) for face in faces.hr.faces]
-    batches = hr_batches(chain, lambda index: faces.hr.read(hr_faces[index]), range(len(hr_faces)))
-    vectors = embed(chain, batches, len(hr_faces), "gallery, hr").vectors[recogniser, "hr"]
+    vectors = _embed_hr(faces, chain, [View("hr")], "gallery, hr")[recogniser, View("hr")]
     rows = {face: row for row, face in enumerate(hr_faces)}
     gallery = Gallery(vectors, keys)
     twinned = [probe for probe in faces.probes if probe.twin is not None]
@@ -171,7 +173,7 @@ def match(faces: ProbeSet, chain: Chain, gallery_via_dsr: bool) -> Matched:
     matched = {"hr": (twinned, identify(hr_probes, [probe.key for probe in twinned], gallery))}
     found: dict[str, list[Matches]] = {method: [] for method in chain.low_methods}
     for size, probes in faces.by_size():
-        low = embed(chain, low_batches(chain, faces.low, probes), len(probes), f"probes, {size} pixels").vectors
+        low = embed_low(chain, faces.low, probes, f"probes, {size} pixels")
         galleries = _low_galleries(faces, chain, size) if gallery_via_dsr else {}
         for method, parts in found.items():
             enrolled = galleries.get(method, gallery)
@@ -182,10 +184,16 @@ def match(faces: ProbeSet, chain: Chain, gallery_via_dsr: bool) -> Matched:
 def _low_galleries(faces: ProbeSet, chain: Chain, size: int) -> dict[str, Gallery]:
     """The gallery reduced to `size` and enlarged by each method."""
     (recogniser,) = chain.embedders
-    batches = hr_batches(chain, lambda face: faces.hr.read(face), faces.hr.faces, make_reducer(size), keep_hr=False)
-    vectors = embed(chain, batches, len(faces.hr), f"gallery, {size} pixels").vectors
+    views = {method: View(method, size) for method in chain.low_methods}
+    vectors = _embed_hr(faces, chain, list(views.values()), f"gallery, {size} pixels")
     keys = [key_of(face) for face in faces.hr.faces]
-    return {method: Gallery(vectors[recogniser, method], keys) for method in chain.low_methods}
+    return {method: Gallery(vectors[recogniser, view], keys) for method, view in views.items()}
+
+
+def _embed_hr(faces: ProbeSet, chain: Chain, views: Sequence[View], what: str) -> dict[tuple[str, View], Vectors]:
+    """The HR images in these views, row i for the i-th face."""
+    names = [face.name for face in faces.hr.faces]
+    return embed_images(chain, StoreSource(faces.hr.store), names, views, quality=False, description=what).vectors
 
 
 def figures_of(matches: Matches, cfg: Config) -> dict[str, Any]:

@@ -33,8 +33,8 @@ CHUNK = 512  # probes scored at once: 512 x 13,000 gallery images are 53 MB
 class Gallery:
     """Enrolled images with their embeddings."""
 
-    vectors: Floats
-    """`(G, D)`."""
+    vectors: NDArray[np.floating]
+    """`(G, D)`, of any float type."""
     keys: Sequence[Key]
     """`(G,)`."""
 
@@ -79,7 +79,7 @@ def _decision(mated: bool, accepted: bool, first: bool) -> Decision:
     return "correct" if first else "wrong_person"
 
 
-def identify(vectors: Floats, keys: Sequence[Key], gallery: Gallery) -> Matches:
+def identify(vectors: NDArray[np.floating], keys: Sequence[Key], gallery: Gallery) -> Matches:
     """Match probes `(P, D)` with the gallery. Raises UserError for a gallery of fewer than two people."""
     people = sorted({subject for subject, _ in gallery.keys})
     if len(people) < 2:

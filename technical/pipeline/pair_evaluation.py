@@ -19,7 +19,7 @@ from facial_rec.metrics import Floats
 from facial_rec.pair_bootstrap import PairResampler, Replicates
 from facial_rec.verification import Comparisons, differences, entry, with_intervals
 from pipeline.cache import EmbeddingCache
-from pipeline.chain import Chain
+from pipeline.chain import Chain, Vectors
 from pipeline.degradations import Degradation, View, check_size
 from pipeline.embedding import ImageEmbeddings, embed_images
 from pipeline.networks import check_settings
@@ -171,7 +171,7 @@ class _Measured:
             for method in methods
         ]
 
-    def _embed(self, source: ImageSource, cache: EmbeddingCache | None) -> tuple[ImageEmbeddings, dict[str, Floats]]:
+    def _embed(self, source: ImageSource, cache: EmbeddingCache | None) -> tuple[ImageEmbeddings, dict[str, Vectors]]:
         """The images that are of low resolution in some protocol, and the HR embeddings of all, by recogniser."""
         views = [self.settings.view(m, size) for size in self.settings.vlr_sizes for m in self.chain.low_methods]
         rows = self._low(self.settings.protocols)
@@ -184,7 +184,7 @@ class _Measured:
                 vectors[rest] = others.vectors[name, HR]
         return low, whole
 
-    def _spread(self, rows: NDArray[np.int64], values: Floats) -> Floats:
+    def _spread(self, rows: NDArray[np.int64], values: Vectors) -> Vectors:
         """`values` `(len(rows), D)` at `rows` of an array with a row for every image; zeros elsewhere."""
         spread = np.zeros((len(self.names), values.shape[1]), values.dtype)
         spread[rows] = values
@@ -194,7 +194,7 @@ class _Measured:
         """Rows of the images that are of low resolution in one of the protocols, rising."""
         return np.arange(len(self.names)) if "lr-lr" in protocols else np.unique(self.first)
 
-    def vectors(self, recogniser: str, view: View) -> Floats:
+    def vectors(self, recogniser: str, view: View) -> Vectors:
         """`(M, D)`, a row an image of `names`; zeros for images that are not looked at so."""
         if view == HR:
             return self.hr[recogniser]

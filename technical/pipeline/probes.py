@@ -6,21 +6,19 @@ each HR image is reduced to make one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from common.errors import UserError
 from common.images import ImageStore, RgbImage
 from common.paths import default_dataset, find_dataset
-from dsr.degradation import MAX_SIZE, MIN_SIZE
+from dsr.degradation import MAX_SIZE, MIN_SIZE, canonical_reduce
 from facial_rec.faceset import HR_FOLDER, VLR_FOLDER, Face, FaceSet, subject_of
-from pipeline.embedding import make_reducer, to_tensor
+from pipeline.degradations import check_size, to_tensor
 from pipeline.identification import Key
 
 
@@ -48,9 +46,7 @@ class ProbeSet:
     hr: FaceSet
     probes: tuple[Probe, ...]
     made: bool
-    """Whether the probes are reduced HR images, for want of VLR files."""
-    reduce: Callable[[Tensor], Tensor]
-    """What makes them so."""
+    """Whether the probes are HR images after the canonical reduction, for want of VLR files."""
 
     def by_size(self) -> list[tuple[int, list[Probe]]]:
         """The probes of each size, smallest first."""
@@ -60,7 +56,7 @@ class ProbeSet:
         """The probe's low-resolution pixels, RGB uint8 `(n, n, 3)`."""
         if probe.image is not None:
             return probe.image
-        reduced = self.reduce(to_tensor([self.hr.read(probe.face)]))
+        reduced = canonical_reduce(to_tensor([self.hr.read(probe.face)]), probe.size)
         return (reduced[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
@@ -84,7 +80,7 @@ def load_probes(
     Raises UserError for folders that are missing or empty, fewer than two people, a VLR image that is not square or not
     of 8 to 64 pixels, and VLR images of which none has an HR twin.
     """
-    reduce = make_reducer(vlr_size)
+    check_size(vlr_size, "--vlr-size")
     root = _root(root, hr_dir)
     hr = FaceSet(_hr_folder(root, hr_dir))
     hr.require_identities(2)
@@ -102,7 +98,7 @@ def load_probes(
             f"No VLR image of {store.root if store else hr.root} has an HR twin in {hr.root} "
             f"(the first is {probes[0].face.name}): twins carry the same file name. Do the folders belong together?"
         )
-    return ProbeSet(hr, tuple(sorted(probes, key=lambda probe: probe.size)), store is None, reduce)
+    return ProbeSet(hr, tuple(sorted(probes, key=lambda probe: probe.size)), store is None)
 
 
 def read_low(store: ImageStore, name: str) -> RgbImage:

@@ -14,7 +14,7 @@ from dsr.checkpoint import save_dsr
 from dsr.degradation import canonical_reduce
 from dsr.model import Dsr, preset
 from facial_rec.edgeface import get_model
-from pipeline.embedding import to_tensor
+from pipeline.degradations import to_tensor
 
 
 def made_face(person: int, photo: int, size: int = 112) -> RgbImage:

@@ -21,7 +21,7 @@ from common import cli, paths
 from common.errors import UserError
 from common.files import sha256_of
 from common.images import RgbImage, write_png
-from pipeline.embedding import Chain
+from pipeline.chain import Chain
 from pipeline.evaluate_dataset import CSV_COLUMNS, Config, main, match
 from pipeline.probes import load_probes
 
