@@ -38,6 +38,7 @@ KINDS = ("people", "mixed", "impostors")
 CHUNK_WEIGHTS = 120_000  # resamples x pairs worked on at once: what stays in a core's cache
 KEPT_DRAWS = 50_000_000  # draws that are kept for the next method, of two bytes each
 THREADS = 2
+LEAST_PEOPLE = 2
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def rate_interval(
 
     `errors` and `trials` are counts (or 0 and 1) of each pair `(N,)`, `first` and `second` its people's numbers, equal
     for genuine pairs. Sparse and all-against-all lists are both fine; a million pairs of few people are quick, since
-    pairs of the same two people are added up first. None without trials.
+    pairs of the same two people are added up first. None without trials and with fewer than two people, of whom
+    resampling can say nothing.
     """
     wrong, tried = np.asarray(errors, dtype=np.float64), np.asarray(trials, dtype=np.float64)
     one, two = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
@@ -162,6 +164,8 @@ def rate_interval(
         return None
     (one, two), wrong, tried = _renumber(one[used], two[used]), wrong[used], tried[used]
     people = int(max(one.max(), two.max())) + 1
+    if people < LEAST_PEOPLE:
+        return None
     couples, index = np.unique(np.minimum(one, two) * people + np.maximum(one, two), return_inverse=True)
     wrong, tried = np.bincount(index, wrong).astype(np.float32), np.bincount(index, tried).astype(np.float32)
 

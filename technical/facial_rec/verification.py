@@ -166,7 +166,7 @@ class _Table:
         gained, false = (np.cumsum(weights * kind, axis=1, dtype=np.float32) for kind in (self.genuine, self.impostor))
         with np.errstate(invalid="ignore", divide="ignore"):
             tmr, fmr = (_from_zero(sums[:, self.last] / sums[:, -1:]) for sums in (gained, false))
-            found = {"auc": np.trapezoid(tmr, fmr, axis=1), "eer": _eer(fmr, tmr)}
+            found = {"auc": np.asarray(np.trapezoid(tmr, fmr, axis=1)), "eer": _eer(fmr, tmr)}
             found |= {name: _tar(fmr, tmr, rate) for name, rate in TAR_POINTS.items()}
             found["fmr@threshold"] = self._at(false)
             found["fnmr@threshold"] = 1 - self._at(gained)
@@ -178,7 +178,7 @@ class _Table:
         absent = (gained[:, -1] <= 0) | (false[:, -1] <= 0)
         for name in ("auc", "eer", *TAR_POINTS, "d_prime"):
             found[name] = np.where(absent, np.nan, found[name])
-        return {name: values.astype(np.float64) for name, values in found.items()}
+        return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}
 
     def _at(self, sums: Weights) -> Weights:
         accepted = sums[:, self.accepted - 1] if self.accepted else np.zeros(len(sums), np.float32)

@@ -86,7 +86,7 @@ def groups_section(
     with progress_bar(len(cases) * len(chosen), "error rates by group", "table") as progress:
         for column in chosen:
             for case in cases:
-                labels = {"recogniser": case.recogniser, "protocol": case.protocol}
+                labels: dict[str, Any] = {"recogniser": case.recogniser, "protocol": case.protocol}
                 labels |= {"method": case.method, "size": case.size}
                 found = group_errors(
                     evaluation.scores[case],

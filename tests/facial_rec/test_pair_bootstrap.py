@@ -94,6 +94,7 @@ def test_rate_interval_adds_up_pairs_of_the_same_people() -> None:
     doubled = rate_interval(np.tile(wrong, 2), np.ones(6000), np.tile(first, 2), np.tile(second, 2))
     assert whole == pytest.approx(doubled)
     assert rate_interval(wrong, np.zeros(3000), first, second) is None
+    assert rate_interval([1, 0], [1, 1], [7, 7], [7, 7]) is None, "one person, drawn again and again, is no sample"
     assert rate_interval(np.zeros(3000), np.ones(3000), first, second) == (0.0, 0.0)
 
 
