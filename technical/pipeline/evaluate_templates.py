@@ -128,7 +128,8 @@ def evaluate(
     cache: EmbeddingCache | None = None,
 ) -> dict[str, Any]:
     """The sections `verification` and `differences` of the record."""
-    views = [HR, *(_view(cfg, method, size) for size in dict.fromkeys(cfg.vlr_size) for method in chain.low_methods)]
+    low = [(method, size) for size in dict.fromkeys(cfg.vlr_size) for method in chain.low_methods]
+    views = [HR, *(View(method, size, cfg.degradation, cfg.seed) for method, size in low)]
     vectors = embed_templates(source, templates, chain, views, cfg, cache)
     resampler = PairResampler(*_people(pairs), cfg.bootstrap, cfg.seed)
     counts = counts_of(templates, pairs)
@@ -152,11 +153,6 @@ def evaluate(
                     gaps.append(case | {"minus": "bicubic", "figures": gap})
                 progress.update()
     return {"verification": entries, "differences": gaps}
-
-
-def _view(cfg: Config, method: str, size: int) -> View:
-    """How a low-resolution image is looked at; only realistic degradations depend on the seed."""
-    return View(method, size, cfg.degradation, cfg.seed if cfg.degradation.startswith("realistic") else 0)
 
 
 def embed_templates(
