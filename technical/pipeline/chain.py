@@ -18,7 +18,7 @@ from facial_rec.faceset import HR_SIZE
 Network = Callable[[Tensor], Tensor]
 Vectors = NDArray[np.float32]
 
-# On a CPU the activations of 64 images no longer fit its cache: EdgeFace-XXS takes a quarter longer an image then.
+# On a CPU the activations of 64 images no longer fit its cache, and EdgeFace-XXS takes longer an image.
 DEFAULT_BATCH = 32
 
 
