@@ -44,10 +44,11 @@ _TABLES = """
 table { border-collapse: separate; border-spacing: 0; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--faint); padding: 0.34rem 0.7rem; text-align: right; vertical-align: top;
   white-space: nowrap; line-height: 1.35; }
-thead th { color: var(--soft); font-weight: 600; border-bottom-color: var(--line); }
+thead th { white-space: normal; min-width: 4.6rem; max-width: 7rem; vertical-align: bottom; color: var(--soft);
+  font-weight: 600; border-bottom-color: var(--line); }
 tbody:last-child tr:last-child > * { border-bottom: 0; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--card); z-index: 1;
-  font-weight: 500; max-width: 11rem; white-space: normal; border-right: 1px solid var(--faint); }
+  font-weight: 500; min-width: 5rem; max-width: 11rem; white-space: normal; border-right: 1px solid var(--faint); }
 th.group:first-child { font-weight: 650; padding-top: 0.7rem; position: static; max-width: none; border-right: 0; }
 th.group span { position: sticky; left: 0.7rem; white-space: nowrap; }
 tbody:first-of-type th.group { padding-top: 0.4rem; }
@@ -60,7 +61,8 @@ td.marked { font-weight: 650; } td.marked .interval { font-weight: 400; } td.bes
 .tables { display: flex; flex-wrap: wrap; gap: 0 1.6rem; align-items: flex-start; }
 .tables > * { min-width: 0; max-width: 100%; }
 td[colspan] { text-align: left; }
-@media (max-width: 40rem) { th, td { padding: 0.34rem 0.5rem; } th:first-child, td:first-child { max-width: 6.4rem; }
+@media (max-width: 40rem) { th, td { padding: 0.34rem 0.5rem; } th:first-child, td:first-child { min-width: 6.7rem;
+  max-width: 7rem; }
   td .interval { font-size: 0.76rem; } }
 .table-figure > figcaption { font-weight: 600; color: var(--ink); margin-bottom: 0.35rem; }
 .table-figure details { margin: 0.2rem 0; } .table-figure summary { font-size: 0.85rem; }

@@ -212,7 +212,8 @@ def group_rates(entry: Entry, name: str) -> str:
     rows = []
     for one in entry["rows"][:MOST_GROUPS]:
         withheld = (one.get("withheld") or {}).get(name)
-        absent = "too few errors" + (f", {bound(withheld, figure)} %" if withheld and withheld.get("upper95") else "")
+        absent = "too few errors" if withheld else "no pairs"
+        absent += f", {bound(withheld, figure)} %" if withheld and withheld.get("upper95") else ""
         interval = one.get(f"{name}_ci95")
         value = one.get(name)
         rows.append((one["value"], value, tuple(interval) if interval and value is not None else None, absent))

@@ -8,7 +8,7 @@ from html import escape
 from pipeline.html import Markup, block, paragraph
 from pipeline.report_charts import operating_size
 from pipeline.report_record import Entry, Records
-from pipeline.report_tables import excludes_zero, figure_of, method_name
+from pipeline.report_tables import bound, excludes_zero, figure_of, method_name
 
 LEADING = ("accuracy", "tar@fmr=1e-2", "tar@fmr=1e-3", "auc")
 PROTOCOLS = ("lr-hr", "lr-lr", "templates")
@@ -126,14 +126,18 @@ def _figures(methods: dict[str, Entry], name: str) -> str:
     figure = figure_of(name)
     cards = []
     for method in ("hr", "dsr", "bicubic"):
-        value = methods.get(method, {"figures": {}})["figures"].get(name)
-        if value is not None:
-            interval = methods[method]["figures"].get(f"{name}_ci95")
-            ends = f"[{figure.write(interval[0])}, {figure.write(interval[1])}]" if interval else ""
-            cards.append(
-                f'<div class="card card-{method}"><span>{escape(method_name(method))}</span>'
-                f"<b>{escape(figure.write(value))} %</b><span>{escape(ends)}</span></div>"
-            )
+        entry = methods.get(method, {"figures": {}})
+        value, interval = entry["figures"].get(name), entry["figures"].get(f"{name}_ci95")
+        withheld = (entry.get("withheld") or {}).get(name) or {}
+        if value is None and withheld.get("upper95") is None:
+            continue
+        words = bound(withheld, figure) if value is None else figure.write(value)
+        ends = f"[{figure.write(interval[0])}, {figure.write(interval[1])}]" if interval and value is not None else ""
+        below = "too few errors for a figure" if value is None else ends
+        cards.append(
+            f'<div class="card card-{method}"><span>{escape(method_name(method))}</span>'
+            f"<b>{escape(words)} %</b><span>{escape(below)}</span></div>"
+        )
     return block("cards", cards)
 
 

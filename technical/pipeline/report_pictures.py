@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -142,7 +142,11 @@ KINDS = {
 
 def _failures(failure: Entry, pictures: Pictures) -> str:
     kind, meaning = KINDS.get(failure["kind"], (failure["kind"], ""))
-    labels = [failure.get("recogniser"), failure.get("protocol"), method_name(str(failure.get("method", "")))]
+    labels = [
+        failure.get("recogniser"),
+        str(failure.get("protocol") or "").upper(),
+        method_name(str(failure.get("method", ""))),
+    ]
     where = ", ".join(str(label) for label in labels if label)
     threshold = failure.get("threshold")
     title = f"{kind}: {where}" + (f", {size_name(failure['size'])}" if failure.get("size") else "")
@@ -157,8 +161,14 @@ def _failures(failure: Entry, pictures: Pictures) -> str:
 
 def _pair(pair: Entry, pictures: Pictures) -> str:
     tiles = "".join(
-        f"<li>{pictures.image(pair.get(f'{side}_file'), pair[side])}<span>{escape(pair[side])}</span></li>"
+        f"<li>{pictures.image(pair.get(f'{side}_file'), pair[side])}<span>{escape(_short(pair[side]))}</span></li>"
         for side in ("first", "second")
     )
     score = f"<figcaption>score {pair['score']:.3f}</figcaption>"
     return f'<figure class="faces-row"><ul class="tiles two">{tiles}</ul>{score}</figure>'
+
+
+def _short(name: str) -> str:
+    """`Name/Name_0001.jpg` without its folder, which it repeats; other names as they are."""
+    path = PurePosixPath(name)
+    return path.name if path.parent.name and path.name.startswith(path.parent.name) else name

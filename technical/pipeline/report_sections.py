@@ -9,7 +9,7 @@ from pipeline.html import Section
 from pipeline.report_finding import PROTOCOLS
 from pipeline.report_record import Entry, Records, distinct
 
-OPEN_FIGURES = ("accuracy", "tar@fmr=1e-3", "fmr@threshold", "fnmr@threshold")
+STRICT = ("tar@fmr=1e-3", "tar@fmr=1e-2")  # the first that is not withheld everywhere
 QUALITY = ("psnr", "ssim", "lpips", "identity_loss")
 HIDDEN = ("accuracy_std", *report_tables.BASELINES)
 
@@ -73,10 +73,11 @@ _COUNTED = {"genuine": "genuine pairs", "impostor": "impostor pairs", "people": 
 
 def _verification_tables(entries: Sequence[Entry], gaps: Sequence[Entry], threshold: float | None) -> list[str]:
     names = list(dict.fromkeys(name for one in entries for name in (*one["figures"], *(one.get("withheld") or {}))))
-    rest = [n for n in names if n not in (*OPEN_FIGURES, *QUALITY, *HIDDEN) and not n.endswith("_ci95")]
+    leading = _open_figures(entries)
+    rest = [n for n in names if n not in (*leading, *QUALITY, *HIDDEN) and not n.endswith("_ci95")]
     tables = {
         kind: [table for name in which if (table := report_tables.size_table(entries, gaps, name, threshold))]
-        for kind, which in {"open": OPEN_FIGURES, "rest": rest, "quality": QUALITY}.items()
+        for kind, which in {"open": leading, "rest": rest, "quality": QUALITY}.items()
     }
     parts = [html.block("tables", tables["open"]), html.paragraph(_legend(entries, gaps), "soft")]
     if tables["rest"]:
@@ -97,10 +98,16 @@ def _legend(entries: Sequence[Entry], gaps: Sequence[Entry] = ()) -> str:
     return " ".join(words)
 
 
+def _open_figures(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The figures that are not folded away."""
+    given = [name for name in STRICT if any(one["figures"].get(name) is not None for one in entries)]
+    return ("accuracy", *(given[:1] or STRICT[:1]), "fmr@threshold", "fnmr@threshold")
+
+
 def _by_size(entries: Sequence[Entry], threshold: float | None) -> list[str]:
     parts = []
     for title, mine in _each_recogniser(entries):
-        charts = _charts([report_charts.by_size(mine, name, threshold) for name in OPEN_FIGURES])
+        charts = _charts([report_charts.by_size(mine, name, threshold) for name in _open_figures(mine)])
         parts += [title, charts] if charts else []
     return parts
 
@@ -198,17 +205,20 @@ def calibration_section(records: Records) -> list[Section]:
         parts.append(html.heading(recogniser + (f", {protocol.upper()}" if protocol else ""), 3))
         parts.append(report_tables.calibration_table(mine, threshold))
         charts = [report_charts.at_default(mine, name, threshold) for name in ("fmr", "fnmr")]
-        parts.append(_charts([*charts, *(report_charts.risk_coverage(one) for one in _first_each(mine))]))
+        parts.append(_charts([*charts, *(report_charts.risk_coverage(one) for one in _with_risk(mine))]))
     if parts:
         words = (
-            "A threshold chosen for each size, what it gives on people it was not chosen on, and what one threshold "
+            "A threshold chosen for each size and the error rates it gives (held out: on people it was not chosen on), "
         )
-        parts.insert(0, html.paragraph(words + "for all sizes would have given."))
+        parts.insert(0, html.paragraph(words + "beside those of one threshold for all sizes."))
     return optional_section("Calibration and reject option", parts)
 
 
-def _first_each(entries: Sequence[Entry]) -> list[Entry]:
-    return list({one["method"]: one for one in reversed(entries)}.values())[::-1]
+def _with_risk(entries: Sequence[Entry]) -> list[Entry]:
+    """One entry a method; only those with curves of low-resolution faces, if there are any."""
+    each = list({one["method"]: one for one in reversed(entries)}.values())[::-1]
+    low = [e for e in each if any(one["size"] is not None and one.get("risk_coverage") for one in e["sizes"])]
+    return low or each[:1]
 
 
 def groups_section(records: Records) -> list[Section]:

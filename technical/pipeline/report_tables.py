@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
-from pipeline.html import Cell, Group, Markup, figure_table, note_mark
+from pipeline.html import Cell, Group, Markup, figure_table, note_mark, paragraph
 from pipeline.report_record import Entry, distinct
-from pipeline.tables import ABSENT, number, percent
+from pipeline.tables import ABSENT, number
 
 METHOD_NAMES = {"hr": "HR (112 px)", "bicubic": "bicubic", "dsr": "DSR"}
 PROTOCOL_NAMES = {
@@ -33,9 +33,10 @@ class Figure:
 
     def write(self, value: float, signed: bool = False) -> str:
         """The figure as a table shows it, without its unit."""
-        if self.unit == "percent":
-            return percent(value, signed=signed)
-        return number(value, decimals=self.decimals, signed=signed)
+        small = self.unit == "percent" and not self.higher_is_better  # 0.00 % would say nothing of a FMR of 3e-5
+        decimals = self.decimals + (abs(value) < 1e-3) + (abs(value) < 1e-4) if small and value else self.decimals
+        words = number(100 * value if self.unit == "percent" else value, None, decimals, signed)
+        return words if float(words) else words.lstrip("+-")  # no -0.00
 
 
 _ERRORS = {"fmr": "FMR", "fnmr": "FNMR", "fpir": "FPIR", "fnir": "FNIR"}
@@ -160,6 +161,9 @@ def size_table(entries: Sequence[Entry], differences: Sequence[Entry], name: str
     holders = [one for one in entries if one["figures"].get(name) is not None or name in (one.get("withheld") or {})]
     if not holders:
         return ""
+    if not any(_says_something(one, name) for one in holders):
+        reasons = " ".join(dict.fromkeys(f"{one['withheld'][name]['reason']}." for one in holders))
+        return paragraph(f"{figure.label.removesuffix(', %')} is withheld in every row. {reasons}", "soft")
     sizes = sorted({one["size"] for one in holders if one["size"] is not None})
     footnotes = Footnotes()
     groups = []
@@ -171,6 +175,12 @@ def size_table(entries: Sequence[Entry], differences: Sequence[Entry], name: str
     if name == "accuracy":
         groups += _baselines(holders, len(sizes), figure)
     return figure_table(figure.label, ["", *(size_name(size) for size in sizes or [None])], groups, footnotes.reasons)
+
+
+def _says_something(entry: Entry, name: str) -> bool:
+    """Whether an entry has the figure, or at least a bound of it."""
+    withheld = (entry.get("withheld") or {}).get(name) or {}
+    return entry["figures"].get(name) is not None or withheld.get("upper95") is not None
 
 
 def _method_row(

@@ -37,7 +37,7 @@ class Axis:
 def percent_axis(label: str, values: Sequence[float], floor: float = 0.0, ceiling: float = 1.0) -> Axis:
     """A linear axis in percent that holds all `values` (fractions) with some air, within [floor, ceiling]."""
     low, high = min(values), max(values)
-    air = max(0.06 * (high - low), 0.002)
+    air = max(0.06 * (high - low), 0.02 * high, 1e-5)
     low, high = max(floor, min(low, ceiling - air) - air), min(ceiling, max(high, floor + air) + air)
     return linear_axis(label, low, high, 100.0)
 
