@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from facial_rec.tables import format_table, percent
 from numpy.typing import NDArray
 
 from common import cli
@@ -20,7 +21,6 @@ from common.progress import progress_bar
 from facial_rec.identification_metrics import DIR_POINTS
 from pipeline.identification import Matches
 from pipeline.identification_record import Resampling, measure_open_set
-from pipeline.tables import format_table, percent
 
 ENROLLED, STRANGERS, MOST_PROBES = 840, 4909, 529
 THRESHOLD = 0.4

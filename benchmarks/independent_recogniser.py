@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from facial_rec.trials import load_trials
 from torch import Tensor
 
 from common import cli
@@ -30,7 +31,6 @@ from pipeline.degradations import Degradation
 from pipeline.evaluate_pairs import print_result, result_of, settings_of
 from pipeline.pair_evaluation import Protocol, evaluate
 from pipeline.run_record import checksums, now, run_record
-from pipeline.trials import load_trials
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]

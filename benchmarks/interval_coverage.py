@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+from facial_rec.tables import format_table, percent
 from numpy.typing import NDArray
 
 from common import cli
@@ -28,7 +29,6 @@ from facial_rec.bootstrap import percentile_interval
 from facial_rec.pair_bootstrap import PairResampler
 from facial_rec.reliability import FEW_ERRORS
 from facial_rec.verification import Comparisons
-from pipeline.tables import format_table, percent
 
 Ints = NDArray[np.int64]
 FIGURES = ("eer", "tar@fmr=1e-2", "tar@fmr=1e-3", "fmr@threshold", "fnmr@threshold")

@@ -22,10 +22,10 @@ import torch
 from common.errors import UserError
 from common.images import write_png
 from dsr import prepare_dataset, train_dsr
+from facial_rec.bin_sets import write_bin
 from facial_rec.edgeface import get_model
 from facial_rec.embedder import load_embedder
 from pipeline import evaluate_dataset, evaluate_pairs, report
-from pipeline.bin_sets import write_bin
 
 
 class Hostile:

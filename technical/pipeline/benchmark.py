@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from facial_rec.tables import format_table
 from torch import Tensor, nn
 
 from common import cli
@@ -37,7 +38,6 @@ from facial_rec.embedder import load_embedder
 from facial_rec.weights import load_strictly, read_edgeface_state, recognise
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, set_threads
 from pipeline.provenance import command_of
-from pipeline.tables import format_table
 
 SIZES = (8, 16, 24, 32, 64)
 REFERENCE = "EdgeFace, eager"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from facial_rec.sources import StoreSource
 
 from common import cli
 from common.errors import UserError
@@ -49,7 +50,6 @@ from pipeline.networks import DEFAULT_EDGEFACE, load_chain
 from pipeline.pair_evaluation import Protocol
 from pipeline.provenance import command_of
 from pipeline.run_record import FORMAT, checksums, now, run_record
-from pipeline.sources import StoreSource
 
 COMPARED_IMPOSTORS = 20_000  # enough to compare measures of confidence: nearly all mistakes are missed genuine pairs
 

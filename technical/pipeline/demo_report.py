@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from facial_rec.tables import number, percent
+
 from pipeline import html
-from pipeline.tables import number, percent
 
 FIGURES = {
     "accuracy": "accuracy at the threshold, %",

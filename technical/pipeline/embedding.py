@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from facial_rec.sources import ImageSource
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,7 +23,6 @@ from pipeline.cache import EmbeddingCache
 from pipeline.chain import Chain, Vectors
 from pipeline.degradations import View, reduce, to_tensor
 from pipeline.entries import Entry, Table, entries_of
-from pipeline.sources import ImageSource
 
 Item = TypeVar("Item")
 

@@ -11,6 +11,7 @@ import kornia
 import numpy as np
 import PIL
 import torch
+from facial_rec.sources import ImageSource
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +21,6 @@ from facial_rec.metrics import Floats
 from pipeline.cache import EmbeddingCache, Vector, key_of
 from pipeline.chain import Chain
 from pipeline.degradations import SEVERITIES, View
-from pipeline.sources import ImageSource
 
 # Raised whenever the same image and weights would give other numbers than before: old entries are then not found.
 CODE_VERSION = 1

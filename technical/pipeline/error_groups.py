@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from facial_rec.pairs import PairList
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, number
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import UserError
@@ -28,8 +30,6 @@ from facial_rec.metrics import Bools, Floats, Ints
 from facial_rec.pair_bootstrap import PairResampler, Weights, rate_interval
 from facial_rec.reliability import FEW_ERRORS, Support, judge
 from pipeline.attributes import Attributes, grouped
-from pipeline.pairs import PairList
-from pipeline.tables import FOOTNOTE, format_table, has_few, judged, number
 
 DIFFERENT = "(different values)"
 UNKNOWN = "(missing)"

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facial_rec.sources import StoreSource
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged
+
 from common import cli
 from common.files import replacing, write_json
 from common.paths import find_weights
@@ -35,8 +38,6 @@ from pipeline.identification_record import Resampling, measure_shares
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.probes import Probe, ProbeSet, key_of, load_probes
 from pipeline.provenance import command_of
-from pipeline.sources import StoreSource
-from pipeline.tables import FOOTNOTE, format_table, has_few, judged
 
 LABELS = {
     "accuracy": "accuracy at {threshold}, %",

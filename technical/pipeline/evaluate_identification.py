@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import tyro
+from facial_rec.sources import StoreSource
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, percent
 
 from common import cli
 from common.files import write_json
@@ -40,8 +42,6 @@ from pipeline.identification_record import (
 )
 from pipeline.networks import DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.run_record import FORMAT, checksums, now, run_record
-from pipeline.sources import StoreSource
-from pipeline.tables import FOOTNOTE, format_table, has_few, judged, percent
 
 SIZES = (8, 12, 16, 20, 24, 28, 32)
 LABELS: dict[SetName, dict[str, str]] = {

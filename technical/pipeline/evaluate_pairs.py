@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from facial_rec.pairs import PairList
+from facial_rec.sources import ImageSource
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, number, percent
+from facial_rec.trials import load_trials
 
 from common import cli
 from common.files import write_json
@@ -23,12 +27,8 @@ from pipeline.chain import DEFAULT_BATCH, Chain
 from pipeline.degradations import Degradation
 from pipeline.networks import DEFAULT_EDGEFACE, load_chain, with_lpips
 from pipeline.pair_evaluation import Evaluation, Protocol, Settings, counts_of, evaluate
-from pipeline.pairs import PairList
 from pipeline.records import verification_record
 from pipeline.run_record import checksums, now, run_record
-from pipeline.sources import ImageSource
-from pipeline.tables import FOOTNOTE, format_table, has_few, judged, number, percent
-from pipeline.trials import load_trials
 
 PERCENT_FIGURES = {
     "accuracy": "accuracy, %",

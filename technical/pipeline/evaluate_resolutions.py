@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from facial_rec.tables import format_table, judged_parts, number, percent
+from facial_rec.trials import load_trials
 
 from common import cli
 from common.errors import UserError
@@ -31,8 +33,6 @@ from pipeline.pair_evaluation import Protocol, Settings, evaluate
 from pipeline.record_extras import groups_section, pictures_section
 from pipeline.records import verification_record
 from pipeline.run_record import checksums, now, run_record
-from pipeline.tables import format_table, judged_parts, number, percent
-from pipeline.trials import load_trials
 
 SHOWN = {
     "accuracy": "Accuracy, %",

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import tyro
+from facial_rec.sources import ImageSource, StoreSource
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, percent
 
 from common import cli
 from common.files import write_json
@@ -34,8 +36,6 @@ from pipeline.degradations import Degradation, View, check_size
 from pipeline.embedding import embed_images
 from pipeline.networks import DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.run_record import FORMAT, checksums, now, run_record
-from pipeline.sources import ImageSource, StoreSource
-from pipeline.tables import FOOTNOTE, format_table, has_few, judged, percent
 from pipeline.templates import TemplatePairs, Templates, pool, read_template_pairs, read_templates, template_scores
 
 CHUNK = 4096  # images embedded before their templates are pooled

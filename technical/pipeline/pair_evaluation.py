@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from facial_rec.pairs import PairList
+from facial_rec.sources import ImageSource
 from numpy.typing import NDArray
 
 from common.errors import UserError
@@ -23,8 +25,6 @@ from pipeline.chain import Chain, Vectors
 from pipeline.degradations import Degradation, View, check_size
 from pipeline.embedding import ImageEmbeddings, embed_images
 from pipeline.networks import check_settings
-from pipeline.pairs import PairList
-from pipeline.sources import ImageSource
 
 Protocol = Literal["lr-lr", "lr-hr"]
 HR = View("hr")

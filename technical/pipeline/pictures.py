@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from facial_rec.sources import ImageSource
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -19,10 +20,9 @@ from common.errors import UserError
 from common.images import RgbImage, write_png
 from facial_rec.faceset import HR_SIZE
 from facial_rec.metrics import Floats, cosine_pairs
+from facial_rec.pairs import Pair, PairList
 from pipeline.chain import Chain
 from pipeline.degradations import Degradation, View, reduce, to_tensor
-from pipeline.pairs import Pair, PairList
-from pipeline.sources import ImageSource
 
 LABELS = {"bicubic": "bicubic", "dsr": "DSR", "hr": "HR"}
 FINGERPRINT_DIGITS = 12

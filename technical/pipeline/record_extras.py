@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from facial_rec.sources import ImageSource
+
 from common.progress import progress_bar
+from facial_rec.pairs import PairList
 from pipeline.attributes import Attributes
 from pipeline.chain import Chain
 from pipeline.error_groups import group_errors
 from pipeline.pair_evaluation import HR, Case, Evaluation, Settings
-from pipeline.pairs import PairList
 from pipeline.pictures import spread_evenly, write_failures, write_grid
-from pipeline.sources import ImageSource
 
 GRIDS = 3
 USUAL_SIZES = (16, 24, 32)

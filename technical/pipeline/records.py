@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from facial_rec.pairs import PairList
 from pipeline.pair_evaluation import Case, Evaluation, Settings, counts_of
-from pipeline.pairs import PairList
 from pipeline.run_record import FORMAT
 
 

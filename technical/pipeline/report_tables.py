@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
+from facial_rec.tables import ABSENT, number
+
 from pipeline.html import Cell, Group, Markup, figure_table, note_mark, paragraph
 from pipeline.report_record import Entry, distinct
-from pipeline.tables import ABSENT, number
 
 METHOD_NAMES = {"hr": "HR (112 px)", "bicubic": "bicubic", "dsr": "DSR"}
 PROTOCOL_NAMES = {

@@ -11,10 +11,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from facial_rec.sources import ImageSource
+
 from common.files import sha256_of
 from common.paths import REPOSITORY_ROOT
 from pipeline.provenance import command_of
-from pipeline.sources import ImageSource
 
 FORMAT = "dsr-edgeface-evaluation-1"
 PACKAGES = (

@@ -18,12 +18,12 @@ from common.images import ImageStore, RgbImage
 from dsr.degradation import bicubic_enlarge, canonical_reduce, round_to_8bit
 from dsr.losses import LpipsLoss
 from dsr.quality import psnr, ssim
+from facial_rec.sources import StoreSource
 from pipeline import entries
 from pipeline.cache import EmbeddingCache
 from pipeline.degradations import View, reduce, to_tensor
 from pipeline.embedding import Chain, ImageEmbeddings, embed_images
 from pipeline.networks import load_chain, with_lpips
-from pipeline.sources import StoreSource
 
 VIEWS = [
     View("hr"),

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from facial_rec.pairs import Pair, PairList
 from pipeline.attributes import Attributes
 from pipeline.error_groups import DIFFERENT, UNKNOWN, group_errors, groups_text
-from pipeline.pairs import Pair, PairList
 
 PEOPLE, IMAGES = 60, 5
 SEX = {f"p{n:02d}": "fm"[n % 2] if n < 56 else None for n in range(PEOPLE)}

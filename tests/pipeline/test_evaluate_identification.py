@@ -19,11 +19,11 @@ from common.errors import UserError
 from common.files import sha256_of
 from common.images import ImageStore, RgbImage, write_png
 from facial_rec.faceset import FaceSet
+from facial_rec.sources import StoreSource
 from pipeline import evaluate_identification
 from pipeline.chain import Chain
 from pipeline.evaluate_identification import Config, evaluate, main
 from pipeline.identification_protocols import closed_set, open_set
-from pipeline.sources import StoreSource
 
 MadeFace = Callable[..., RgbImage]
 

@@ -25,13 +25,13 @@ from common.images import ImageStore, RgbImage, write_png
 from dsr.degradation import bicubic_enlarge, canonical_reduce
 from dsr.quality import psnr, ssim
 from facial_rec import metrics, reliability
-from pipeline.bin_sets import write_bin
+from facial_rec.bin_sets import write_bin
+from facial_rec.pairs import read_pairs
+from facial_rec.sources import StoreSource
 from pipeline.chain import Chain
 from pipeline.degradations import to_tensor
 from pipeline.evaluate_pairs import Config, main
 from pipeline.pair_evaluation import Settings, evaluate
-from pipeline.pairs import read_pairs
-from pipeline.sources import StoreSource
 
 REQUIRED = {
     *("accuracy", "accuracy_std", "auc", "eer", "tar@fmr=1e-2", "tar@fmr=1e-3", "fmr@threshold", "fnmr@threshold"),

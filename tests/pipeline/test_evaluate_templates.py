@@ -18,11 +18,11 @@ from common.errors import UserError
 from common.files import sha256_of
 from common.images import ImageStore
 from facial_rec import metrics
+from facial_rec.sources import StoreSource
 from pipeline import evaluate_templates
 from pipeline.chain import Chain
 from pipeline.degradations import View, to_tensor
 from pipeline.evaluate_templates import Config, embed_templates, evaluate, main
-from pipeline.sources import StoreSource
 from pipeline.templates import pool, read_template_pairs, read_templates
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from facial_rec import identification_metrics
 from facial_rec.identification_metrics import dir_at_fpir, open_set_curve
+from facial_rec.tables import judged
 from pipeline.identification import Matches
 from pipeline.identification_record import (
     Resampling,
@@ -17,7 +18,6 @@ from pipeline.identification_record import (
     measure_open_set,
     open_set_record,
 )
-from pipeline.tables import judged
 
 
 def made_matches(seed: int, mated: int, nonmated: int, miss: float = 0.2, shift: float = 0.0) -> Matches:

@@ -12,11 +12,11 @@ import torch
 
 from common.errors import UserError
 from common.images import ImageStore, RgbImage, decode_image
+from facial_rec.pairs import Pair, PairList
+from facial_rec.sources import StoreSource
 from pipeline.chain import Chain
 from pipeline.degradations import View
-from pipeline.pairs import Pair, PairList
 from pipeline.pictures import most_changed, spread_evenly, write_failures, write_grid
-from pipeline.sources import StoreSource
 
 Recogniser = Callable[[torch.Tensor], torch.Tensor]
 

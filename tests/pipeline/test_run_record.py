@@ -10,8 +10,8 @@ import numpy as np
 
 from common.files import sha256_of
 from common.images import ImageStore, write_png
+from facial_rec.sources import StoreSource
 from pipeline.run_record import checksums, git_state, now, run_record, versions
-from pipeline.sources import StoreSource
 
 
 @dataclass(frozen=True)

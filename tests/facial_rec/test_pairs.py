@@ -8,7 +8,7 @@ import pytest
 
 from common.errors import UserError
 from common.images import ImageStore
-from pipeline.pairs import Pair, read_pairs
+from facial_rec.pairs import Pair, read_pairs
 
 NAMES = [f"{person}/{person}_{photo:04d}.jpg" for person in ("Ann_Lee", "Bo", "Cy") for photo in (1, 2, 12)]
 TWO_FOLDS = "2\t1\nAnn_Lee\t1\t12\nAnn_Lee\t1\tBo\t2\nBo\t1\t2\nBo\t1\tCy\t1\n"

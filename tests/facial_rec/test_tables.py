@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.tables import format_table, has_few, judged, judged_parts, number, percent
+from facial_rec.tables import format_table, has_few, judged, judged_parts, number, percent
 
 
 def test_figures_with_intervals_and_signs() -> None:

@@ -1,4 +1,4 @@
-"""pipeline.trials and pipeline.sources: one way to images and pairs, whatever the files."""
+"""facial_rec.trials and facial_rec.sources: one way to images and pairs, whatever the files."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from common.errors import UserError
 from common.images import ImageStore, RgbImage, write_png
-from pipeline.bin_sets import write_bin
-from pipeline.sources import StoreSource
-from pipeline.trials import load_trials
+from facial_rec.bin_sets import write_bin
+from facial_rec.sources import StoreSource
+from facial_rec.trials import load_trials
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from common.errors import UserError
 from facial_rec.faceset import subject_of
-from pipeline.pairs import Pair, PairList
+from facial_rec.pairs import Pair, PairList
 
 FOLDS = 10
 GENUINE_PER_PERSON = 10

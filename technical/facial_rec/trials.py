@@ -7,11 +7,11 @@ from pathlib import Path
 from common.errors import UserError
 from common.images import ImageStore
 from common.paths import find_dataset
+from facial_rec.bin_sets import BinSource
+from facial_rec.drawn_pairs import GENUINE_PER_PERSON, pairs_from_people
 from facial_rec.faceset import FaceSet
-from pipeline.bin_sets import BinSource
-from pipeline.drawn_pairs import GENUINE_PER_PERSON, pairs_from_people
-from pipeline.pairs import PairList, read_pairs
-from pipeline.sources import ImageSource, StoreSource
+from facial_rec.pairs import PairList, read_pairs
+from facial_rec.sources import ImageSource, StoreSource
 
 
 def load_trials(

@@ -2,7 +2,7 @@
 
 A file is a pickle of `(images, labels)`: encoded images, as bytes or as one-dimensional uint8 arrays, of which 2i and
 2i + 1 are pair i, and a label for each pair, true for genuine. Source: InsightFace, recognition/arcface_torch/eval/
-verification.py, https://github.com/deepinsight/insightface. It is read by `pipeline.bin_pickle`, which runs no code.
+verification.py, https://github.com/deepinsight/insightface. It is read by `facial_rec.bin_pickle`, which runs no code.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from common.errors import UserError
 from common.files import replacing
 from common.images import RgbImage, decode_image
+from facial_rec.bin_pickle import RefusedGlobal, read_plain_pickle
 from facial_rec.faceset import HR_SIZE
-from pipeline.bin_pickle import RefusedGlobal, read_plain_pickle
-from pipeline.pairs import Pair, PairList
+from facial_rec.pairs import Pair, PairList
 
 MAX_BIN_BYTES = 512 * 1024**2  # the published sets have 40 to 100 MB
 MAX_IMAGE_BYTES = 4 * 1024 * 1024  # a 112 x 112 image has 40 KB at most, uncompressed

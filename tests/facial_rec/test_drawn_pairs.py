@@ -1,4 +1,4 @@
-"""pipeline.drawn_pairs: genuine and impostor pairs from names alone."""
+"""facial_rec.drawn_pairs: genuine and impostor pairs from names alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from common.errors import UserError
-from pipeline.drawn_pairs import pairs_from_people
-from pipeline.pairs import PairList
+from facial_rec.drawn_pairs import pairs_from_people
+from facial_rec.pairs import PairList
 
 
 def folder(**photos: int) -> list[str]:

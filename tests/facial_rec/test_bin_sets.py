@@ -1,4 +1,4 @@
-"""pipeline.bin_sets and pipeline.bin_pickle: what is read, what is refused, and that nothing is run."""
+"""facial_rec.bin_sets and facial_rec.bin_pickle: what is read, what is refused, and that nothing is run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from sklearn.model_selection import KFold
 from common import cli
 from common.errors import UserError
 from common.images import RgbImage
-from pipeline import bin_sets, make_bin
-from pipeline.bin_sets import BinSource, write_bin
+from facial_rec import bin_sets
+from facial_rec.bin_sets import BinSource, write_bin
+from pipeline import make_bin
 
 LABELS = [True, False, True]
 PEOPLE = [0, 0, 1, 2, 3, 3]
