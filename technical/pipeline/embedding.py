@@ -6,7 +6,10 @@ rounded to 8 bit, as an image in a file is, so that no method gains from precisi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -57,15 +60,17 @@ def embed_images(
     table = Table(source, cache, {entry: entry.context(chain) for entry in entries_of(chain, views, quality)})
     table.recall(distinct)
     missing = table.missing(distinct)
-    total = sum(len(group) * len({entry.view for entry in entries}) for entries, group in missing.items())
+    batches = [
+        (group[start : start + chain.batch_size], entries)
+        for entries, group in missing.items()
+        for start in range(0, len(group), chain.batch_size)
+    ]
+    total = sum(len(batch) * len({entry.view for entry in entries}) for batch, entries in batches)
     with progress_bar(total, description, "image", show=total > 0) as progress:
-        for entries, group in missing.items():
-            for start in range(0, len(group), chain.batch_size):
-                batch = group[start : start + chain.batch_size]
-                for computed in _compute(chain, source, batch, entries):
-                    table.add(batch, computed)
-                    progress.update(len(batch))
-                table.keep(batch, entries)
+        for (batch, entries), computed in _computed(chain, source, batches):
+            table.add(batch, computed)
+            table.keep(batch, entries)
+            progress.update(len(batch) * len({entry.view for entry in entries}))
     return ImageEmbeddings(
         vectors={(entry.name, entry.view): table.rows(entry, names) for entry in table.values if entry.is_vector},
         quality={
@@ -76,14 +81,48 @@ def embed_images(
     )
 
 
+_Batch = tuple[list[str], tuple[Entry, ...]]
+_Numbers = dict[Entry, NDArray[Any]]
+
+
+def _computed(chain: Chain, source: ImageSource, batches: Sequence[_Batch]) -> Iterator[tuple[_Batch, _Numbers]]:
+    """Each batch with its numbers, in order. On the CPU every thread works on a batch of its own."""
+    threads = torch.get_num_threads() if torch.device(chain.device).type == "cpu" else 1
+    waiting: deque[tuple[_Batch, Future[_Numbers]]] = deque()
+    with _one_thread_each(threads), ThreadPoolExecutor(threads) as pool:
+        try:
+            for batch in batches:
+                waiting.append((batch, pool.submit(_compute, chain, source, *batch)))
+                if len(waiting) > threads:
+                    done, numbers = waiting.popleft()
+                    yield done, numbers.result()
+            while waiting:
+                done, numbers = waiting.popleft()
+                yield done, numbers.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each(threads: int) -> Iterator[None]:
+    """Small batches gain little from threads within an operation; they would only fight over the cores."""
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 @torch.no_grad()
-def _compute(
-    chain: Chain, source: ImageSource, names: Sequence[str], entries: Sequence[Entry]
-) -> Iterator[dict[Entry, NDArray[Any]]]:
-    """The wanted `entries` of a batch of images, `(B, D)` or `(B,)` each, view by view."""
+def _compute(chain: Chain, source: ImageSource, names: Sequence[str], entries: Sequence[Entry]) -> _Numbers:
+    """The wanted `entries` of a batch of images, `(B, D)` or `(B,)` each."""
     hr = to_tensor([source.read(name) for name in names]).to(chain.device)
     fingerprints = [source.fingerprint(name) for name in names]
     reduced: dict[tuple[Any, ...], Tensor] = {}
+    numbers: _Numbers = {}
     for view in dict.fromkeys(entry.view for entry in entries):
         shown = hr
         if view.size is not None:
@@ -91,7 +130,8 @@ def _compute(
             if how not in reduced:
                 reduced[how] = reduce(hr, fingerprints, *how)
             shown = chain.enlarge(view.method, reduced[how])
-        yield {entry: entry.compute(chain, shown, hr) for entry in entries if entry.view == view}
+        numbers |= {entry: entry.compute(chain, shown, hr) for entry in entries if entry.view == view}
+    return numbers
 
 
 @torch.no_grad()

@@ -174,7 +174,7 @@ def print_result(result: dict[str, Any], chain: Chain) -> None:
 def print_notes(entries: list[dict[str, Any]], resamples: int, people_known: bool) -> None:
     """What brackets, stars and bounds in a table of `entries` mean."""
     if resamples:
-        print(f"In brackets: 95 % intervals from {resamples:,} resamples of people.")
+        print(f"Beside or below the figures: 95 % intervals from {resamples:,} resamples of people.")
     if resamples and not people_known:
         print("The set names no people: a person under several names makes the intervals too narrow.")
     if has_few(entries):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from facial_rec.tables import format_table, judged_parts, number, percent
+from facial_rec.tables import ABSENT, format_table, judged_parts, number, percent
 from facial_rec.trials import load_trials
 
 from common import cli
@@ -148,42 +148,49 @@ def print_groups(groups: Sequence[dict[str, Any]]) -> None:
 
 
 def resolution_table(record: dict[str, Any], protocol: str, name: str) -> str:
-    """One figure of one protocol, each interval in the line below its figure."""
+    """One figure of one protocol: sizes across and HR last, each interval in the line below its figure."""
     entries = [entry for entry in record["verification"] if entry["protocol"] == protocol]
     gaps = [entry for entry in record["differences"] if entry["protocol"] == protocol]
-    sizes = sorted({entry["size"] for entry in entries if entry["size"] is not None})
+    sizes = [*sorted({entry["size"] for entry in entries if entry["size"] is not None}), None]
     rows: list[list[str]] = []
     for recogniser in dict.fromkeys(entry["recogniser"] for entry in entries):
         own = [entry for entry in entries if entry["recogniser"] == recogniser]
+        rows.append([recogniser, *([""] * len(sizes))])
         for method in dict.fromkeys(entry["method"] for entry in own):
             cells = {entry["size"]: _cell(entry, name) for entry in own if entry["method"] == method}
-            if any(figure != "-" for figure, _ in cells.values()):
-                rows += _lines(f"{recogniser} {method}", [cells.get(size) or cells.get(None) for size in sizes])
+            if any(figure != ABSENT for figure, _ in cells.values()):
+                rows += _lines(f"  {method}", [cells.get(size, EMPTY) for size in sizes])
         differences = {gap["size"]: _difference(gap, name) for gap in gaps if gap["recogniser"] == recogniser}
         if differences:
-            rows += _lines("  dsr - bicubic", [differences[size] for size in sizes])
-    return format_table(["", *(f"{size} px" for size in sizes)], rows)
+            rows += _lines("  dsr - bicubic", [differences.get(size, EMPTY) for size in sizes])
+    return format_table(["", *("HR" if size is None else f"{size} px" for size in sizes)], rows)
 
 
 Cell = tuple[str, str]
+EMPTY = ("", "")
 
 
 def _cell(entry: dict[str, Any], name: str) -> Cell:
-    return judged_parts(entry, name, number if name in PLAIN else percent)
+    figure, interval = judged_parts(entry, name, number if name in PLAIN else percent)
+    return figure, _shorter(interval)
 
 
 def _difference(gap: dict[str, Any], name: str) -> Cell:
     show = number if name in PLAIN else percent
     figure, _, interval = show(gap["figures"].get(name), gap["figures"].get(f"{name}_ci95"), signed=True).partition(" ")
-    return figure, interval
+    return figure, _shorter(interval)
 
 
-def _lines(label: str, cells: Sequence[Cell | None]) -> list[list[str]]:
+def _shorter(interval: str) -> str:
+    """`[98.97, 99.62]` as `98.97..99.62`."""
+    return interval.strip("[]").replace(", ", "..")
+
+
+def _lines(label: str, cells: Sequence[Cell]) -> list[list[str]]:
     """The figures of a row, and below them their intervals if there are any."""
-    known = [cell or ("-", "") for cell in cells]
-    lines = [[label, *(figure for figure, _ in known)]]
-    if any(interval for _, interval in known):
-        lines.append(["", *(interval for _, interval in known)])
+    lines = [[label, *(figure for figure, _ in cells)]]
+    if any(interval for _, interval in cells):
+        lines.append(["", *(interval for _, interval in cells)])
     return lines
 
 
