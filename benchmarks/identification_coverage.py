@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from facial_rec.tables import format_table, percent
 from numpy.typing import NDArray
 
 from common import cli
 from common.errors import UserError
 from common.progress import progress_bar
 from facial_rec.identification_metrics import DIR_POINTS
+from facial_rec.tables import format_table, percent
 from pipeline.identification import Matches
 from pipeline.identification_record import Resampling, measure_open_set
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from facial_rec.trials import load_trials
 from torch import Tensor
 
 from common import cli
@@ -25,6 +24,7 @@ from common.device import select_device
 from common.errors import UserError
 from common.files import sha256_of, write_json
 from dsr.checkpoint import load_dsr
+from facial_rec.trials import load_trials
 from pipeline.cache import open_cache
 from pipeline.chain import Chain
 from pipeline.degradations import Degradation

@@ -18,7 +18,6 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
-from facial_rec.tables import format_table, percent
 from numpy.typing import NDArray
 
 from common import cli
@@ -28,6 +27,7 @@ from facial_rec import metrics
 from facial_rec.bootstrap import percentile_interval
 from facial_rec.pair_bootstrap import PairResampler
 from facial_rec.reliability import FEW_ERRORS
+from facial_rec.tables import format_table, percent
 from facial_rec.verification import Comparisons
 
 Ints = NDArray[np.int64]

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from facial_rec.tables import format_table
 from torch import Tensor, nn
 
 from common import cli
@@ -35,6 +34,7 @@ from dsr.model import Dsr, preset
 from dsr.training import Place, RunState, average_of, reduce_batch, reduction_named, train_step
 from facial_rec.edgeface import normalise
 from facial_rec.embedder import load_embedder
+from facial_rec.tables import format_table
 from facial_rec.weights import load_strictly, read_edgeface_state, recognise
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, set_threads
 from pipeline.provenance import command_of

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from facial_rec.sources import StoreSource
 
 from common import cli
 from common.errors import UserError
@@ -25,6 +24,7 @@ from common.files import write_json
 from common.paths import default_dataset, find_dataset
 from facial_rec.faceset import FaceSet
 from facial_rec.metrics import Bools, Floats, cosine_pairs
+from facial_rec.sources import StoreSource
 from facial_rec.thresholds import (
     DEFAULT_THRESHOLD,
     DevelopmentSet,

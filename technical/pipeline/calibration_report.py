@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from facial_rec.tables import ABSENT, FOOTNOTE, format_table, has_few, judged, judged_parts, number, percent
-
 from facial_rec.bootstrap import Interval
 from facial_rec.faceset import HR_SIZE
+from facial_rec.tables import ABSENT, FOOTNOTE, format_table, has_few, judged, judged_parts, number, percent
 from facial_rec.thresholds import DEFAULT_THRESHOLD, Thresholds
 from pipeline.development_set import DevelopmentPairs
 

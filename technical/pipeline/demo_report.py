@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from facial_rec.tables import number, percent
-
 from pipeline import html
 
 FIGURES = {

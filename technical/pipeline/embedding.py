@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from facial_rec.sources import ImageSource
 from numpy.typing import NDArray
 from torch import Tensor
 
 from common.images import RgbImage
 from common.progress import progress_bar
 from facial_rec.metrics import Floats
+from facial_rec.sources import ImageSource
 from pipeline.cache import EmbeddingCache
 from pipeline.chain import Chain, Vectors
 from pipeline.degradations import View, reduce, to_tensor

@@ -11,13 +11,13 @@ import kornia
 import numpy as np
 import PIL
 import torch
-from facial_rec.sources import ImageSource
 from numpy.typing import NDArray
 from torch import Tensor
 
 from common.errors import UserError
 from dsr.quality import lpips_distance, psnr, ssim
 from facial_rec.metrics import Floats
+from facial_rec.sources import ImageSource
 from pipeline.cache import EmbeddingCache, Vector, key_of
 from pipeline.chain import Chain
 from pipeline.degradations import SEVERITIES, View

@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from facial_rec.pairs import PairList
-from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, number
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import UserError
 from facial_rec.bootstrap import LEVEL, Interval, number_subjects
 from facial_rec.metrics import Bools, Floats, Ints
 from facial_rec.pair_bootstrap import PairResampler, Weights, rate_interval
+from facial_rec.pairs import PairList
 from facial_rec.reliability import FEW_ERRORS, Support, judge
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, number
 from pipeline.attributes import Attributes, grouped
 
 DIFFERENT = "(different values)"

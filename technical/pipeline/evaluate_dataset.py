@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facial_rec.sources import StoreSource
-from facial_rec.tables import FOOTNOTE, format_table, has_few, judged
-
 from common import cli
 from common.files import replacing, write_json
 from common.paths import find_weights
+from facial_rec.sources import StoreSource
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged
 from pipeline.chain import DEFAULT_BATCH, Chain, Vectors
 from pipeline.degradations import View
 from pipeline.embedding import embed_images, embed_low

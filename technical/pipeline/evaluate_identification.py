@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 import tyro
-from facial_rec.sources import StoreSource
-from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, percent
 
 from common import cli
 from common.files import write_json
 from common.paths import find_dataset
 from facial_rec.faceset import FaceSet
 from facial_rec.metrics import Floats
+from facial_rec.sources import StoreSource
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, percent
 from pipeline.cache import EmbeddingCache, open_cache
 from pipeline.chain import DEFAULT_BATCH, Chain
 from pipeline.degradations import Degradation, View, check_size

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+
+from common import cli
+from common.files import write_json
 from facial_rec.pairs import PairList
 from facial_rec.sources import ImageSource
 from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, number, percent
 from facial_rec.trials import load_trials
-
-from common import cli
-from common.files import write_json
 from pipeline.cache import open_cache
 from pipeline.chain import DEFAULT_BATCH, Chain
 from pipeline.degradations import Degradation

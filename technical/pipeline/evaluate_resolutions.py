@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from facial_rec.tables import ABSENT, format_table, judged_parts, number, percent
-from facial_rec.trials import load_trials
 
 from common import cli
 from common.errors import UserError
 from common.files import write_json
+from facial_rec.tables import ABSENT, format_table, judged_parts, number, percent
+from facial_rec.trials import load_trials
 from pipeline.attributes import read_attributes
 from pipeline.cache import open_cache
 from pipeline.chain import DEFAULT_BATCH

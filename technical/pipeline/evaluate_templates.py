@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import tyro
-from facial_rec.sources import ImageSource, StoreSource
-from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, percent
 
 from common import cli
 from common.files import write_json
@@ -28,7 +26,9 @@ from common.paths import find_dataset
 from common.progress import progress_bar
 from facial_rec.metrics import Floats, Ints
 from facial_rec.pair_bootstrap import PairResampler, Replicates
+from facial_rec.sources import ImageSource, StoreSource
 from facial_rec.strict_rates import STRICT_POINTS, StrictComparisons
+from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, percent
 from facial_rec.verification import differences, entry
 from pipeline.cache import EmbeddingCache, open_cache
 from pipeline.chain import DEFAULT_BATCH, Chain

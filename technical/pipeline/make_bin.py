@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from facial_rec.pairs import read_pairs
-
 from common import cli
 from common.errors import UserError
 from common.images import ImageStore
@@ -20,6 +18,7 @@ from common.paths import find_dataset
 from common.progress import progress_bar
 from facial_rec.bin_sets import write_bin
 from facial_rec.faceset import HR_SIZE
+from facial_rec.pairs import read_pairs
 
 
 @dataclass(frozen=True)

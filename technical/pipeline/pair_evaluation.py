@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from facial_rec.pairs import PairList
-from facial_rec.sources import ImageSource
 from numpy.typing import NDArray
 
 from common.errors import UserError
@@ -19,6 +17,8 @@ from common.progress import progress_bar
 from facial_rec import bootstrap, metrics
 from facial_rec.metrics import Floats
 from facial_rec.pair_bootstrap import PairResampler, Replicates
+from facial_rec.pairs import PairList
+from facial_rec.sources import ImageSource
 from facial_rec.verification import Comparisons, differences, entry, with_intervals
 from pipeline.cache import EmbeddingCache
 from pipeline.chain import Chain, Vectors

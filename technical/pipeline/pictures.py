@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from facial_rec.sources import ImageSource
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from common.images import RgbImage, write_png
 from facial_rec.faceset import HR_SIZE
 from facial_rec.metrics import Floats, cosine_pairs
 from facial_rec.pairs import Pair, PairList
+from facial_rec.sources import ImageSource
 from pipeline.chain import Chain
 from pipeline.degradations import Degradation, View, reduce, to_tensor
 

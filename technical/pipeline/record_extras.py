@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from facial_rec.sources import ImageSource
-
 from common.progress import progress_bar
 from facial_rec.pairs import PairList
+from facial_rec.sources import ImageSource
 from pipeline.attributes import Attributes
 from pipeline.chain import Chain
 from pipeline.error_groups import group_errors

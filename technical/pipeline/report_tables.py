@@ -9,7 +9,6 @@ from html import escape
 from typing import Any, Literal
 
 from facial_rec.tables import ABSENT, number
-
 from pipeline.html import Cell, Group, Markup, figure_table, note_mark, paragraph
 from pipeline.report_record import Entry, distinct
 

@@ -11,10 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from facial_rec.sources import ImageSource
-
 from common.files import sha256_of
 from common.paths import REPOSITORY_ROOT
+from facial_rec.sources import ImageSource
 from pipeline.provenance import command_of
 
 FORMAT = "dsr-edgeface-evaluation-1"

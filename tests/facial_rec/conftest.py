@@ -1,4 +1,4 @@
-"""A tiny EdgeFace with random weights, in every kind of file that the loaders read."""
+"""A tiny EdgeFace with random weights, in every kind of file that the loaders read; and made-up faces."""
 
 from __future__ import annotations
 
@@ -6,10 +6,34 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from common.images import RgbImage, write_png
 from facial_rec.edgeface import EdgeFace, get_model
+
+
+def made_face(person: int, photo: int, size: int = 112) -> RgbImage:
+    """A coarse pattern that is the person's, with noise that is the photo's; smaller ones are cut out of it."""
+    pattern = np.random.default_rng(person).integers(30, 220, (7, 7, 3)).repeat(16, 0).repeat(16, 1)
+    noise = np.random.default_rng(1000 * person + photo).normal(0, 12, pattern.shape)
+    return (pattern + noise).clip(0, 255).astype(np.uint8)[:size, :size]
+
+
+@pytest.fixture(scope="session")
+def face() -> Callable[..., RgbImage]:
+    return made_face
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """A folder per identity: P0 to P5 with three photos each, `P0/P0_0001.png`."""
+    root = tmp_path / "people"
+    for person in range(6):
+        for photo in (1, 2, 3):
+            write_png(root / f"P{person}" / f"P{person}_{photo:04d}.png", made_face(person, photo))
+    return root
 
 
 @pytest.fixture
