@@ -145,6 +145,8 @@ nav a { display: block; padding: 0.15rem 0.6rem; border: 1px solid var(--line); 
   body, body.wide { display: block; max-width: none; padding: 0; background: #fff; font-size: 10pt; }
   nav { display: none; }
   details::details-content { content-visibility: visible; block-size: auto; } .table { overflow: visible; }
+  table { font-size: 7.5pt; } th, td { padding: 1.5pt 4pt; } td .interval { font-size: 6.5pt; }
+  thead th, th:first-child, td:first-child { min-width: 0; }
   h2, h3, h4 { break-after: avoid; } .charts { grid-template-columns: 1fr 1fr; } tr { break-inside: avoid; }
 }
 """

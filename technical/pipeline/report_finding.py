@@ -58,7 +58,10 @@ def _verification(entries: Sequence[Entry], records: Records) -> list[str]:
     strict = next((one for one in ("tar@fmr=1e-3", "tar@fmr=1e-2") if one != name and _has_any(low, [one])), None)
     if strict and {"dsr", "bicubic"} <= methods.keys():
         words = _sentence(methods, strict, _noun(strict) + " is {}", "Where false matches must be rare")
-        parts.append(paragraph(Markup(words + " " + _verdict(_gap(records, low, strict), strict))))
+        few = any(strict in (one.get("few_errors") or {}) for one in methods.values())
+        caution = "Fewer than 30 errors are behind some of these: read them as an order of magnitude." if few else ""
+        sentences = [words, _verdict(_gap(records, low, strict), strict), caution]
+        parts.append(paragraph(Markup(" ".join(sentence for sentence in sentences if sentence))))
     return parts
 
 

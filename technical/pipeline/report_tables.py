@@ -33,7 +33,9 @@ class Figure:
 
     def write(self, value: float, signed: bool = False) -> str:
         """The figure as a table shows it, without its unit."""
-        small = self.unit == "percent" and not self.higher_is_better  # 0.00 % would say nothing of a FMR of 3e-5
+        small = (
+            self.unit == "percent" and not self.higher_is_better and not signed
+        )  # 0.00 % would say nothing of a FMR of 3e-5
         decimals = self.decimals + (abs(value) < 1e-3) + (abs(value) < 1e-4) if small and value else self.decimals
         words = number(100 * value if self.unit == "percent" else value, None, decimals, signed)
         return words if float(words) else words.lstrip("+-")  # no -0.00
@@ -203,7 +205,7 @@ def _difference_rows(
     rows: list[list[str | Cell]] = []
     for method, minus in distinct(differences, "method", "minus"):
         by_size = {d["size"]: d for d in differences if (d["method"], d["minus"]) == (method, minus)}
-        if any(name in one["figures"] for one in by_size.values()):
+        if any(one["figures"].get(name) is not None for one in by_size.values()):
             label = f"{method_name(method)} − {method_name(minus)}"
             rows.append([label, *(difference_cell(by_size.get(size), name, figure) for size in sizes)])
     return rows

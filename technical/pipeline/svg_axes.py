@@ -37,7 +37,7 @@ class Axis:
 def percent_axis(label: str, values: Sequence[float], floor: float = 0.0, ceiling: float = 1.0) -> Axis:
     """A linear axis in percent that holds all `values` (fractions) with some air, within [floor, ceiling]."""
     low, high = min(values), max(values)
-    air = max(0.06 * (high - low), 0.02 * high, 1e-5)
+    air = 0.06 * (high - low) if high - low > 1e-6 else 0.01
     low, high = max(floor, min(low, ceiling - air) - air), min(ceiling, max(high, floor + air) + air)
     return linear_axis(label, low, high, 100.0)
 
@@ -46,7 +46,7 @@ def linear_axis(label: str, low: float, high: float, times: float = 1.0) -> Axis
     """An axis with round ticks; the tick labels are the values `times` a factor (100 for percent)."""
     if high <= low:
         low, high = low - 0.5 / times, high + 0.5 / times
-    step = _round_step((high - low) * times / 6)
+    step = _round_step((high - low) * times / 7)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals == 0 and step % 1:
         decimals = 1

@@ -28,8 +28,8 @@ def test_values_beyond_an_axis_stand_on_its_end() -> None:
 
 
 def test_ticks_are_round_and_in_percent() -> None:
-    assert words(percent_axis("", [0.81, 0.97])) == ["80", "85", "90", "95"]
-    assert words(percent_axis("", [0.9912, 0.9952])) == ["99.0", "99.2", "99.4", "99.6"]
+    assert words(percent_axis("", [0.81, 0.97])) == ["85", "90", "95"]
+    assert words(percent_axis("", [0.9912, 0.9952])) == ["99.1", "99.2", "99.3", "99.4", "99.5"]
     assert words(log_axis("", 3e-4)) == ["0.01", "0.1", "1", "10", "100"]
     assert words(probit_axis("", 0.004, 0.5)) == ["0.1", "1", "5", "20", "50"]
     assert words(size_axis([32, 8, 16, 16])) == ["8", "16", "32"]

@@ -93,6 +93,8 @@ def test_lead_compares_the_methods_and_says_what_the_interval_shows(page_of: Pag
     assert (
         "DSR minus bicubic is +2.70 points, and its 95 % interval [+1.90, +3.50] excludes zero: DSR is better" in text
     )
+    assert "the TAR at FMR 0.1 % is 76.60 %" in text
+    assert "Fewer than 30 errors are behind some of these" in text
 
 
 @pytest.mark.parametrize(
