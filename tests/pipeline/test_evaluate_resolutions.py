@@ -55,7 +55,6 @@ def test_record_holds_every_case_and_the_table_shows_it(config: Config, capsys: 
         "LR-LR: PSNR",
         "8 px",
         "16 px",
-        "tiny_face hr",
         "dsr - bicubic",
         "rejecting every",
     ):
