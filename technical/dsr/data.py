@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.progress import progress_bar
 from dsr.degradation import HR_SIZE, MAX_SIZE, MIN_SIZE
 from facial_rec.faceset import Face, FaceSet
+from facial_rec.seeds import mixed_seed
 
 BYTES_PER_FACE = 3 * HR_SIZE * HR_SIZE
 PREFETCHED_BATCHES = 2
@@ -72,17 +73,6 @@ class FaceReader:
 def to_float(pixels: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """uint8 `(B, 3, H, W)` to float in [0, 1] on `device`."""
     return pixels.to(device).float().div(255.0)
-
-
-def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
-    """A permutation of `range(count)` that depends on `seed` and `epoch` only."""
-    generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
-    return torch.randperm(count, generator=generator).tolist()
-
-
-def mixed_seed(*parts: int) -> int:
-    """One well-mixed 63-bit seed from several small numbers (seed, epoch, step, rank)."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,15 @@ torchrun --nproc_per_node=2 -m dsr.train_dsr …
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from common import cli
@@ -39,7 +35,6 @@ from dsr.losses import DsrLoss, LpipsLoss
 from dsr.model import Dsr, preset
 from dsr.prepare_dataset import ensure_training_data
 from dsr.training import (
-    Place,
     Reduction,
     RunState,
     Validation,
@@ -55,6 +50,7 @@ from dsr.training import (
     steps_per_epoch,
     train_step,
 )
+from facial_rec.distributed import Place, joined_processes
 from facial_rec.embedder import check_gradient, load_embedder
 from facial_rec.faceset import FaceSet
 
@@ -122,7 +118,7 @@ class Config:
 def main(cfg: Config) -> Path:
     """Train, and return the path of the best weights. See `Config`; raises UserError for anything the user can mend."""
     _check_config(cfg)
-    with _distributed(select_device(cfg.device)) as place:
+    with joined_processes(select_device(cfg.device)) as place:
         if cfg.threads:
             torch.set_num_threads(cfg.threads)
         return _train(cfg, place)
@@ -150,22 +146,6 @@ def _check_config(cfg: Config) -> None:
         raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
     if cfg.resume and not (cfg.out / "last.pt").is_file():
         raise UserError(f"{cfg.out}/last.pt is missing, so there is nothing to resume: run without --resume.")
-
-
-@contextmanager
-def _distributed(device: torch.device) -> Iterator[Place]:
-    """This process's place: alone, or one of those that torchrun started."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield Place(device)
-        return
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Place(device, dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
 
 
 def _train(cfg: Config, place: Place) -> Path:
@@ -200,8 +180,7 @@ def _train(cfg: Config, place: Place) -> Path:
         if validation is not None:
             record = {"epoch": state.epoch, "step": state.step, "train": losses, "seconds": time.monotonic() - started}
             logger.log(_finish_epoch(cfg, state, validation, settings, record))
-        if place.world > 1:
-            dist.barrier()
+        place.wait()
     logger.close()
     if place.leads:
         best = cfg.out / "dsr.pt"
@@ -215,8 +194,7 @@ def load_data(cfg: Config, place: Place) -> tuple[FaceReader, FaceReader]:
     if train_root is None:
         if place.leads:
             train_root = ensure_training_data(0)
-        if place.world > 1:
-            dist.barrier()
+        place.wait()
         train_root = train_root or default_dataset("train")
         assert train_root is not None
     train = FaceSet(find_dataset(train_root))

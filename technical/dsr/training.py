@@ -15,11 +15,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from common.errors import UserError
 from common.files import write_with
-from dsr.data import FaceReader, SizeChoice, epoch_order, mixed_seed, to_float
+from dsr.data import FaceReader, SizeChoice, to_float
 from dsr.degradation import RealisticDegradation, bicubic_enlarge, canonical_reduce, round_to_8bit
 from dsr.losses import DsrLoss, identity_distance
 from dsr.model import Dsr
 from dsr.quality import psnr, ssim
+from facial_rec.distributed import Place
+from facial_rec.seeds import epoch_order, mixed_seed
 from facial_rec.weights import describe_difference, read_pickle
 
 GRADIENT_CLIP = 1.0
@@ -27,20 +29,6 @@ VALIDATION_BATCH = 64
 EXACT_PSNR = 100.0  # what an exact image counts in a mean: infinity would swallow all others, and JSON has none
 
 Reduction = Callable[[Tensor, int, torch.Generator], Tensor]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where this process stands in a distributed run."""
-
-    device: torch.device
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes files and prints."""
-        return self.rank == 0
 
 
 @dataclass

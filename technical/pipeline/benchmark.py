@@ -31,7 +31,8 @@ from dsr.data import SizeChoice
 from dsr.degradation import bicubic_enlarge
 from dsr.losses import DsrLoss
 from dsr.model import Dsr, preset
-from dsr.training import Place, RunState, average_of, reduce_batch, reduction_named, train_step
+from dsr.training import RunState, average_of, reduce_batch, reduction_named, train_step
+from facial_rec.distributed import Place
 from facial_rec.edgeface import normalise
 from facial_rec.embedder import load_embedder
 from facial_rec.tables import format_table

@@ -12,12 +12,13 @@ import torch
 
 from common.files import write_with
 from common.progress import progress_bar
-from dsr.data import FaceReader, mixed_seed, to_float
+from dsr.data import FaceReader, to_float
 from dsr.degradation import MAX_SIZE, bicubic_enlarge, canonical_reduce
 from dsr.training import augment, learning_rate
 from facial_rec.edgeface import EMBEDDING_DIM, get_model, normalise
 from facial_rec.faceset import FaceSet
 from facial_rec.margin import CosFaceHead
+from facial_rec.seeds import mixed_seed
 
 VARIANT = "edgeface_tiny"
 SCALE, MARGIN = 32.0, 0.2  # gentler than for millions of faces: a few dozen classes are easily overfitted

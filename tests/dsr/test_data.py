@@ -12,8 +12,9 @@ import torch
 
 from common.errors import UserError
 from common.images import write_png
-from dsr.data import FaceReader, SizeChoice, epoch_order, evenly_spaced, mixed_seed, split_identities, to_float
+from dsr.data import FaceReader, SizeChoice, evenly_spaced, split_identities, to_float
 from facial_rec.faceset import FaceSet
+from facial_rec.seeds import epoch_order, mixed_seed
 
 
 def draws(texts: list[str], count: int = 2000, seed: int = 0) -> Counter[int]:
