@@ -1,8 +1,8 @@
 """Losses on identities, which make a recogniser's embeddings cluster by person: margin softmax and triplets.
 
 A margin softmax compares an embedding with a centre of each class by the cosine of the angle θ between them, makes the
-comparison with its own class harder, and takes the cross-entropy of `s cos`. The functions below say how much harder: each
-takes the own-class cosines, of any shape, and gives what stands in their place. Angles are in radians. float16 and
+comparison with its own class harder, and takes the cross-entropy of `s cos`. How much harder the functions below say:
+each takes the own-class cosines, of any shape, and gives what stands in their place. Angles are in radians. float16 and
 bfloat16 come back as float32, and near 0 and π, where the arc cosine is infinitely steep, the slope is held finite.
 """
 
@@ -42,8 +42,8 @@ def sphereface(cosine: Tensor, margin: float = 1.35) -> Tensor:
     """SphereFace: `(-1)^k cos(mθ) - 2k`, k the whole multiples of π in mθ (Liu et al. 2017,
     https://arxiv.org/abs/1704.08063, eq. 6 and 7).
 
-    The paper's m = 4 needs annealing to converge; 1.35 is the margin with which ArcFace's authors train it without. As in
-    their comparison the scale is the softmax's, not the embedding's length.
+    The paper's m = 4 needs annealing to converge; 1.35 is the margin with which ArcFace's authors train it without. As
+    in their comparison the scale is the softmax's, not the embedding's length.
     """
     return combined(cosine, margin)
 
@@ -64,7 +64,7 @@ def _precise(cosine: Tensor) -> Tensor:
 
 
 def _angle(cosine: Tensor) -> Tensor:
-    """The arc cosine with a slope of -707 at most. Beyond its ends the slope goes on, so that nothing is stuck there."""
+    """The arc cosine, its slope held within -707, which also goes on past the ends, so that nothing is stuck there."""
     inside = cosine.detach().clamp(STEEPEST - 1.0, 1.0 - STEEPEST)
     return torch.acos(cosine + (inside - cosine.detach()))
 
@@ -146,8 +146,8 @@ def batch_hard_triplet(embeddings: Tensor, labels: Tensor, margin: float = 1.5) 
     """Mean over anchors of `max(0, m + max d²(anchor, positive) - min d²(anchor, negative))`, d between unit vectors.
 
     Hermans et al. 2017, https://arxiv.org/abs/1703.07737, eq. 5, with squared Euclidean distances, so
-    `d² = 2 - 2 cos`, 0 to 4. Embeddings `(B, D)`, labels `(B,)` -> scalar. A photo whose person, or anybody else, is not
-    in the batch a second time is no anchor. Raises UserError when nothing is an anchor.
+    `d² = 2 - 2 cos`, 0 to 4. Embeddings `(B, D)`, labels `(B,)` -> scalar. Only a photo whose person is in the batch a
+    second time, beside somebody else, is an anchor. Raises UserError when none is.
     """
     unit = F.normalize(_precise(embeddings))
     squared = 2.0 - 2.0 * unit @ unit.T
