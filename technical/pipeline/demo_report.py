@@ -74,6 +74,8 @@ def _recognition(result: dict[str, Any]) -> str:
         f"Threshold {result['threshold']}. "
         "In brackets: 95 % intervals, people resampled."
     )
+    if any(methods[name].get("withheld") for name in methods):
+        caption += " A dash: fewer than 3 errors stand behind the figure, so none is given."
     return html.table(["", *(names[name] for name in methods)], rows, caption)
 
 
