@@ -19,12 +19,12 @@ def style_of(method: str, number: int = 0) -> str:
 
 
 def by_size(entries: Sequence[Entry], name: str, threshold: float | None, caption: str = "") -> str:
-    """A figure against the size of the face, intervals as bands, the full images as a level line; empty without two
-    points to draw."""
+    """A figure against the size of the face, intervals as bands, the full images as a level line; empty with fewer
+    than two sizes."""
     figure = figure_of(name, threshold)
     lines = []
     sizes = sorted({one["size"] for one in entries if one["size"] is not None and _value(one, name) is not None})
-    if not sizes:
+    if len(sizes) < 2:
         return ""
     for number, (method,) in enumerate(distinct(entries, "method")):
         found = [one for one in entries if one["method"] == method and _value(one, name) is not None]

@@ -189,9 +189,9 @@ def _identification_part(
 
 
 _PROBES = {
-    "gallery": "images in the gallery",
-    "people": "people in the gallery",
-    "mated": "probes of people in it",
+    "gallery": "people in the gallery, one HR image each",
+    "people": "people on the probes",
+    "mated": "probes of people in the gallery",
     "nonmated": "probes of strangers",
 }
 
