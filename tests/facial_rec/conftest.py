@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
+import socket
 import warnings
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +40,42 @@ def people(tmp_path: Path) -> Path:
         for photo in (1, 2, 3):
             write_png(root / f"P{person}" / f"P{person}_{photo:04d}.png", made_face(person, photo))
     return root
+
+
+def _worker(rank: int, world: int, port: int, work: Callable[[], Any], answer: Connection) -> None:
+    place = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({**{name: str(value) for name, value in place.items()}, "GLOO_SOCKET_IFNAME": "lo"})
+    answer.send(work())
+
+
+@pytest.fixture
+def in_processes() -> Callable[[Callable[[], Any], int], list[Any]]:
+    """Runs a function in several processes, in an environment as torchrun's; gives what each returned, by rank.
+
+    Forked, so that they start at once.
+    """
+
+    def run(work: Callable[[], Any], world: int) -> list[Any]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        context = multiprocessing.get_context("fork")
+        processes, answers = [], []
+        for rank in range(world):
+            receiver, sender = context.Pipe(duplex=False)
+            processes.append(context.Process(target=_worker, args=(rank, world, port, work, sender)))
+            processes[-1].start()
+            sender.close()
+            answers.append(receiver)
+        found = []
+        for rank, receiver in enumerate(answers):
+            with contextlib.suppress(EOFError):
+                found.append(receiver.recv())
+            processes[rank].join()
+        assert len(found) == world, "a process failed: its error stands above"
+        return found
+
+    return run
 
 
 @pytest.fixture
