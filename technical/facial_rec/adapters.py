@@ -7,15 +7,12 @@ itself. The correction is added to the weight and not to the output, so folding 
 
 from __future__ import annotations
 
-import copy
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from common.errors import UserError
-from facial_rec.edgeface import EdgeFace
 
 
 class LowRankUpdate(nn.Module):
@@ -55,11 +52,14 @@ def add_adapters(network: nn.Module, rank: int, scale: float = 1.0) -> list[str]
     return [name for name, _ in layers]
 
 
-def merged(network: EdgeFace) -> EdgeFace:
-    """A copy of `network` without adapters, their corrections folded into its weights; other networks just copied."""
-    plain = copy.deepcopy(network)
-    with torch.no_grad():
-        for layer in list(plain.modules()):
-            if parametrize.is_parametrized(layer, "weight"):
-                parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-    return plain
+def merged_state(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict that `network` would have without adapters, their corrections folded into its weights."""
+    state = {}
+    for key, value in network.state_dict().items():
+        layer, part, rest = key.partition(".parametrizations.")
+        if not part:
+            state[key] = value
+        elif rest.endswith(".original"):
+            weight = getattr(network.get_submodule(layer), rest.removesuffix(".original"))  # computes it
+            state[f"{layer}.{rest.removesuffix('.original')}"] = weight.detach()
+    return state

@@ -169,7 +169,7 @@ def main(cfg: Config) -> Path:
 def _check_config(cfg: Config) -> None:
     SizeChoice.parse(cfg.vlr_size)
     LossWeights(cfg.sr_weight, cfg.hr_weight, cfg.margin_weight, cfg.octuplet_weight)
-    if not (cfg.weights.sr or cfg.weights.hr):
+    if cfg.labels == "none" and not (cfg.sr_weight or cfg.hr_weight):
         raise UserError("--labels none leaves distillation only: set --sr-weight or --hr-weight above 0.")
     for name in ("epochs", "save_every", "margin_photos"):
         if getattr(cfg, name) < 1:

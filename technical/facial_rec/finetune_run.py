@@ -11,8 +11,8 @@ from common.errors import UserError
 from common.runlog import append_record, keep_records, read_records
 from facial_rec.edgeface import EdgeFace
 from facial_rec.finetune_curves import save_curves
-from facial_rec.finetune_result import choose_mixture, save_result, save_script
-from facial_rec.finetune_state import Kept, RunState, averaged_edgeface, save_state
+from facial_rec.finetune_result import choose_mixture, on_device, save_result, save_script
+from facial_rec.finetune_state import Kept, RunState, averaged_state, save_state
 from facial_rec.finetune_validation import Guard, Report, Verification, score
 
 
@@ -40,11 +40,10 @@ class FinetuneRun:
         `record` holds the epoch's number, step and losses; it is returned with the validation figures.
         """
         state = self.state
-        averaged = averaged_edgeface(state)
-        report = self.verification.run(averaged)
+        weights = averaged_state(state)
+        report = self.verification.run(on_device(self.original, weights, self.verification.device))
         record = {**record, "validation": report, "score": score(report), "hr_loss": self.guard.loss(report)}
         if self.guard.better(report, state.kept.report if state.kept else None):
-            weights = {key: value.detach().cpu().clone() for key, value in averaged.state_dict().items()}
             state.kept = Kept(weights, record["epoch"], report)
             save_result(self.out, self.original, weights, self._metadata(1.0, record["epoch"], report))
         keep_records(self.out / "metrics.jsonl", record["epoch"] - 1)
@@ -61,7 +60,7 @@ class FinetuneRun:
         Raises UserError when the guard admits none.
         """
         state = self.state
-        kept = state.kept or Kept(averaged_edgeface(state).state_dict(), state.epoch, {})
+        kept = state.kept or Kept(averaged_state(state), state.epoch, {})
         best, tried = choose_mixture(self.original, kept.state, alphas, self.verification, self.guard)
         for mixture in tried:
             print(f"    alpha {mixture.alpha:.2f}: {summary(mixture.report)}")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.files import write_with
-from facial_rec.adapters import merged
+from facial_rec.adapters import merged_state
 from facial_rec.edgeface import EdgeFace, normalise
 from facial_rec.embedder import Embedder
 from facial_rec.finetune_augment import Augmentation, change_scene, obscure
@@ -85,11 +85,11 @@ class Batch:
     generator: torch.Generator
 
 
-def averaged_edgeface(state: RunState) -> EdgeFace:
-    """The averaged student as a plain EdgeFace, adapters folded in, in evaluation mode."""
+def averaged_state(state: RunState) -> dict[str, Tensor]:
+    """The averaged student's weights as the state dict of a plain EdgeFace, adapters folded in, on CPU."""
     network = copy.deepcopy(state.student)
     state.average.copy_to(network)
-    return merged(network).eval().requires_grad_(False)
+    return {key: value.detach().cpu().contiguous() for key, value in merged_state(network).items()}
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:

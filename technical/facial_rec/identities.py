@@ -91,7 +91,7 @@ def grouped_order(people: Tensor, seed: int, epoch: int, together: int = 2) -> l
 def split_people(
     faces: Sequence[Face], fraction: float, seed: int, unlabelled: Collection[str] = (), known: bool = True
 ) -> tuple[list[Face], list[Face]]:
-    """Training faces, and the held-out faces of other people: about `fraction` of the people, at least one person.
+    """Training faces, and held-out faces of other people: about `fraction` of the people, two where there are three.
 
     Faces without identity stay in training, unless nobody is known: then each face is a person. Raises UserError when
     there is one person only.
@@ -104,7 +104,7 @@ def split_people(
             "others to validate on. Name files <subject>_<n>.png, use a folder per identity, or give --labels none."
         )
     order = np.random.default_rng([seed, 7]).permutation(len(subjects))
-    count = min(len(subjects) - 1, max(1, round(fraction * len(subjects))))
+    count = min(len(subjects) - 1, max(2, round(fraction * len(subjects))))
     held = {subjects[index] for index in order[:count]}
     is_held = [(face.subject if named else face.name) in held for face in faces]
     return (
