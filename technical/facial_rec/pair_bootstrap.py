@@ -11,9 +11,10 @@ Political Analysis 23(4), 2015): pairs that share a person covary, others do not
     impostors   genuine pairs as they are, impostor pairs independently             I
 
 (G: variance from the genuine pairs, D: dyadic variance from the impostor pairs, I: theirs were they independent), so
-`people - 2 impostors` is G + D; it is taken no smaller than `mixed`, which it is when people do not matter. The interval
-is `mixed`'s percentile interval, stretched about the estimate by the ratio of the standard deviations. All pairs of the
-same two people are one unit. `benchmarks/interval_coverage.py` measures how often such intervals hold the truth.
+`people - 2 impostors` is G + D; it is taken no smaller than `mixed`, which it is when people do not matter. The
+interval is `mixed`'s percentile interval, stretched about the estimate by the ratio of the standard deviations. All
+pairs of the same two people are one unit. `benchmarks/interval_coverage.py` measures how often such intervals hold the
+truth.
 """
 
 from __future__ import annotations
