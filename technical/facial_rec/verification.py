@@ -213,7 +213,7 @@ class _Fold:
         self.impostor = (~genuine[self.held]).astype(np.float32)
 
     def accuracy(self, weights: Weights, signed: Weights, gains: Weights, total: Weights) -> Weights:
-        """From weights `(B, N)`, negative for impostors in `signed`, that one's sums from the left `gains` `(B, N + 1)`,
+        """From weights `(B, N)`, negative for impostors in `signed`, whose sums from the left are `gains` `(B, N + 1)`,
         and the weights' `total` `(B,)`.
 
         `(B,)`; NaN where the fold, or all the others, have no weight.
