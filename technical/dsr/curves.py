@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.files import replacing
 from common.images import write_png
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 QUANTITIES = {"psnr": "PSNR (dB)", "ssim": "SSIM", "identity_loss": "identity loss"}
 
@@ -26,7 +23,8 @@ def save_picture(path: Path, image: Tensor) -> None:
 
 def save_curves(path: Path, records: list[dict[str, Any]]) -> None:
     """Training losses, and validation figures per size with bicubic's as dashed lines, from `metrics.jsonl` records."""
-    figure, axes = plt.subplots(1, 4, figsize=(18, 4.2))
+    figure = Figure(figsize=(18, 4.2))
+    axes = figure.subplots(1, 4)
     epochs = [record["epoch"] for record in records]
     for name in records[-1]["train"]:
         axes[0].plot(epochs, [record["train"].get(name) for record in records], label=name)
@@ -44,4 +42,3 @@ def save_curves(path: Path, records: list[dict[str, Any]]) -> None:
     figure.tight_layout()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=90)
-    plt.close(figure)

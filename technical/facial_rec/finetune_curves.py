@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from common.files import replacing
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 
 def save_curves(path: Path, records: list[dict[str, Any]], original: dict[str, dict[str, float]]) -> None:
@@ -18,7 +15,8 @@ def save_curves(path: Path, records: list[dict[str, Any]], original: dict[str, d
     protocols = [
         p for p in ("lr-hr", "lr-lr", "hr-hr") if any(n.startswith(p) and "tar" in original[n] for n in original)
     ]
-    figure, axes = plt.subplots(1, 1 + len(protocols), figsize=(5 + 4.5 * len(protocols), 4.2))
+    figure = Figure(figsize=(5 + 4.5 * len(protocols), 4.2))
+    axes = figure.subplots(1, 1 + len(protocols))
     epochs = [record["epoch"] for record in records]
     for name in records[-1]["train"]:
         axes[0].plot(epochs, [record["train"].get(name) for record in records], label=name)
@@ -36,4 +34,3 @@ def save_curves(path: Path, records: list[dict[str, Any]], original: dict[str, d
     figure.tight_layout()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=90)
-    plt.close(figure)
