@@ -75,5 +75,14 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def keep_records(path: Path, last_epoch: int) -> None:
     """Drop the records after `last_epoch`, which a resumed run will write again."""
-    kept = [record for record in read_records(path) if record.get("epoch", 0) <= last_epoch]
+    _keep(path, "epoch", last_epoch)
+
+
+def keep_steps(path: Path, last_step: int) -> None:
+    """Drop the records after `last_step`, which a resumed run will write again."""
+    _keep(path, "step", last_step)
+
+
+def _keep(path: Path, key: str, last: int) -> None:
+    kept = [record for record in read_records(path) if record.get(key, 0) <= last]
     write_text(path, "".join(json.dumps(record) + "\n" for record in kept))

@@ -7,7 +7,7 @@ Devices", IEEE T-BIOM 2024, https://arxiv.org/abs/2307.01838. The backbone is ti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import timm.models.edgenext as timm_edgenext
 import torch
@@ -52,6 +52,28 @@ VARIANTS: dict[str, Variant] = {
     # Not published: small enough to train in a minute, for the demo and the tests.
     "edgeface_tiny": Variant(dims=(16, 32, 48, 64), depths=(1, 2, 2, 2), heads=(4, 4, 4, 4)),
 }
+
+
+# The sizes by themselves: any of them can be trained with any rank ratio.
+SIZES: dict[str, Variant] = {"edgeface_xxs": _XXS, "edgeface_xs": _XS, "edgeface_s": _S, "edgeface_base": _BASE}
+
+
+def variant_named(name: str, gamma: float | None = None) -> Variant:
+    """A published variant or a size by its name, with the rank ratio `gamma` if one is given.
+
+    >>> variant_named("edgeface_s", gamma=0.5) == VARIANTS["edgeface_s_gamma_05"]
+    True
+
+    Raises UserError for an unknown name and a ratio outside (0, 1].
+    """
+    variant = VARIANTS.get(name) or SIZES.get(name)
+    if variant is None:
+        raise UserError(f"'{name}' is not an EdgeFace variant: expected one of {', '.join({**VARIANTS, **SIZES})}.")
+    if gamma is None:
+        return variant
+    if not 0.0 < gamma <= 1.0:
+        raise UserError(f"--gamma {gamma:g}: expected a rank ratio above 0, up to 1 (plain linear layers).")
+    return replace(variant, gamma=gamma)
 
 
 class LoRaLin(nn.Module):
@@ -128,16 +150,14 @@ def build(variant: Variant, ranks: dict[str, int] | None = None) -> EdgeFace:
 
 
 def get_model(name: str) -> EdgeFace:
-    """A published EdgeFace architecture by name, with random weights, in float.
+    """A published EdgeFace architecture, or a size, by name, with random weights, in float.
 
     >>> sum(p.numel() for p in get_model("edgeface_xxs").parameters())
     1244744
 
     Raises UserError for an unknown name.
     """
-    if name not in VARIANTS:
-        raise UserError(f"'{name}' is not an EdgeFace variant: expected one of {', '.join(VARIANTS)}.")
-    return build(VARIANTS[name])
+    return build(variant_named(name))
 
 
 def count_parameters(model: nn.Module) -> int:

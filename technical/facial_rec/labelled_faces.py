@@ -68,12 +68,12 @@ class RecordFaces:
     def __init__(self, path: Path | str) -> None:
         self.records = RecordFile(path)
         self.label = str(path)
-        self.keys, self.labels = _labels_by_person(self.records) or _labels_one_by_one(self.records)
-        broken = np.flatnonzero((self.labels < 0) | (self.labels != np.floor(self.labels)))
+        self.keys, labels = _labels_by_person(self.records) or _labels_one_by_one(self.records)
+        broken = np.flatnonzero((labels < 0) | (labels != np.floor(labels)))
         if len(broken):
-            found = self.labels[broken[0]]
+            found = labels[broken[0]]
             raise UserError(f"{path}, record {self.keys[broken[0]]} has the label {found:g}: expected a whole number.")
-        self.labels = self.labels.astype(np.int64)
+        self.labels = labels.astype(np.int64)
 
     def name(self, index: int) -> str:
         return f"{self.labels[index]}/{self.keys[index]}"

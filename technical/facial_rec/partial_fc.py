@@ -125,6 +125,24 @@ class PartialFC(nn.Module):
         self.centres[rows] = centres
 
 
+def memory_needed(
+    classes: int, dimensions: int, faces: int, sampling: float = 1.0, processes: int = 1
+) -> dict[str, int]:
+    """Bytes that `PartialFC` needs in each process, in float32; `faces` are those of a step in all processes.
+
+    `centres`: they and the optimiser's two moments. `sampled`: a copy of the sampled ones, the same at unit length, and
+    two gradients; where all are sampled no copy is made. `logits`: a number for each face and sampled class.
+    """
+    share = -(-classes // processes)
+    chosen = share if sampling >= 1.0 else round(sampling * share)
+    arrays = 3 if sampling >= 1.0 else 4
+    return {
+        "centres": 3 * 4 * share * dimensions,
+        "sampled": arrays * 4 * chosen * dimensions,
+        "logits": 4 * chosen * faces,
+    }
+
+
 def _drawn_centres(first: int, count: int, dimensions: int, seed: int, device: torch.device) -> Tensor:
     """Centres `(count, D)` of the classes from `first` on, normal with standard deviation 0.01.
 

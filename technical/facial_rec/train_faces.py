@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.errors import UserError
 from common.images import RgbImage
@@ -163,14 +164,26 @@ def read_batches(
 
     Raises UserError for an unreadable image.
     """
-    plan = [batch.tolist() for batch in batches]
-    for batch in DataLoader(faces, batch_sampler=plan, num_workers=workers, collate_fn=_as_it_is, pin_memory=pinned):
+    for batch in DataLoader(
+        faces, batch_sampler=_Lists(batches), num_workers=workers, collate_fn=_as_it_is, pin_memory=pinned
+    ):
         if isinstance(batch, UserError):
             raise batch
         yield batch
 
 
-def _as_it_is(
-    batch: tuple[Tensor, Tensor] | UserError,
-) -> tuple[Tensor, Tensor] | UserError:
+class _Lists(Sampler[list[int]]):
+    """Batches as lists, each made when it is its turn: those of an epoch of millions would fill the memory."""
+
+    def __init__(self, batches: Sequence[Ints]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (batch.tolist() for batch in self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _as_it_is(batch: Any) -> Any:
     return batch

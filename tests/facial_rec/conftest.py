@@ -42,6 +42,17 @@ def people(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def training_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`train`: p0 to p3 with six photos each; `val`: p4 to p6 with two. Shared by all tests: nobody writes into it."""
+    root = tmp_path_factory.mktemp("faces")
+    for person in range(7):
+        folder, photos = ("train", 6) if person < 4 else ("val", 2)
+        for photo in range(photos):
+            write_png(root / folder / f"p{person}" / f"{photo}.png", made_face(person, photo))
+    return root
+
+
 def _worker(rank: int, world: int, port: int, work: Callable[[], Any], answer: Connection) -> None:
     place = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({**{name: str(value) for name, value in place.items()}, "GLOO_SOCKET_IFNAME": "lo"})

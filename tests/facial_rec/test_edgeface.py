@@ -19,6 +19,7 @@ from facial_rec.edgeface import (
     normalise,
     replace_linears,
     same_shapes,
+    variant_named,
 )
 
 PUBLISHED_PARAMETERS = {
@@ -92,6 +93,17 @@ def test_lora_is_the_product_of_its_matrices() -> None:
 def test_unknown_name_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"'edgeface_huge' is not an EdgeFace variant: expected one of edgeface_base, "):
         get_model("edgeface_huge")
+
+
+def test_any_size_with_any_rank_ratio() -> None:
+    assert variant_named("edgeface_xs", 0.6) == VARIANTS["edgeface_xs_gamma_06"]
+    assert variant_named("edgeface_s_gamma_05", 1.0).gamma == 1.0
+    assert not any(isinstance(module, LoRaLin) for module in build(variant_named("edgeface_s_gamma_05", 1.0)).modules())
+    counts = [count_parameters(build(variant_named("edgeface_xxs", gamma))) for gamma in (0.2, 0.5, 1.0)]
+    assert counts == sorted(counts)
+    for gamma in (0.0, 1.1, -1.0):
+        with pytest.raises(UserError, match=r"--gamma .*: expected a rank ratio above 0, up to 1"):
+            variant_named("edgeface_xxs", gamma)
 
 
 def test_only_linears_become_low_rank() -> None:

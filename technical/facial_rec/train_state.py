@@ -1,0 +1,161 @@
+"""The parts of training EdgeFace from scratch: losses, one step, and a run's state on disk."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.files import read_json, write_json, write_with
+from facial_rec.distributed import Place, gathered, gathered_with_gradient
+from facial_rec.edgeface import EdgeFace, normalise
+from facial_rec.margin import batch_hard_triplet
+from facial_rec.partial_fc import PartialFC
+from facial_rec.train_augment import Changes, changed
+from facial_rec.train_validation import Figures
+from facial_rec.weights import describe_difference, read_pickle
+
+GRADIENT_CLIP = 5.0  # as in InsightFace's arcface_torch
+POINTER = "last.json"
+
+
+class TripletLoss(nn.Module):
+    """Batch-hard triplets among the faces of all processes; has nothing to train."""
+
+    def __init__(self, margin: float, place: Place) -> None:
+        super().__init__()
+        self.margin, self.place = margin, place
+
+    def forward(self, embeddings: Tensor, labels: Tensor, step: int = 0) -> Tensor:
+        """The loss, equal in every process, from this one's embeddings `(B, D)` and labels `(B,)`."""
+        everyone = gathered_with_gradient(embeddings.float(), self.place)
+        loss = batch_hard_triplet(everyone, gathered(labels, self.place), self.margin)
+        # Every process finds the whole gradient, and `gathered_with_gradient` adds them up: each gives its share.
+        return loss.detach() + (loss - loss.detach()) / self.place.world
+
+    def update(self, rate: float) -> None:
+        """Nothing to do."""
+
+
+@dataclass
+class RunState:
+    """Everything that training changes."""
+
+    model: EdgeFace
+    network: nn.Module
+    """`model`, or its distributed wrapper: what the training step calls."""
+    loss: PartialFC | TripletLoss
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    """Finished optimiser steps."""
+    sums: dict[str, float] = field(default_factory=lambda: {"loss": 0.0, "steps": 0.0})
+    """Since the last validation."""
+    best: Figures | None = None
+    """Of the best validation so far."""
+
+
+def learning_rate(
+    step: int, total: int, peak: float, warmup: int, schedule: Literal["polynomial", "constant"] = "polynomial"
+) -> float:
+    """Linear warm-up to `peak`, then `peak (1 - progress)²` as in InsightFace's arcface_torch, or `peak` throughout."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if schedule == "constant":
+        return peak
+    return peak * (1.0 - (step - warmup) / max(1, total - warmup)) ** 2
+
+
+def train_step(
+    state: RunState, pixels: Tensor, labels: Tensor, changes: Changes, rate: float, mixed_precision: bool, place: Place
+) -> float:
+    """One optimiser step on uint8 faces `(B, 3, 112, 112)`; the loss over the faces of all processes.
+
+    Raises UserError for a loss or gradient that is not finite.
+    """
+    images = changed(pixels.to(place.device, non_blocking=True).float().div(255.0), changes)
+    labels = labels.to(place.device, non_blocking=True)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.network.train()
+    with torch.autocast(place.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
+        embeddings = state.network(normalise(images).to(memory_format=torch.channels_last))
+    loss = state.loss(embeddings, labels, state.step)
+    value = float(loss.detach())
+    _require_finite("loss", value, state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), GRADIENT_CLIP)
+    _require_finite("gradient", float(norm), state.step)
+    state.optimizer.step()
+    state.loss.update(rate)
+    state.step += 1
+    state.sums["loss"] += value
+    state.sums["steps"] += 1
+    return value
+
+
+def _require_finite(what: str, value: float, step: int) -> None:
+    if not torch.isfinite(torch.tensor(value)):
+        raise UserError(
+            f"the {what} became {value} at step {step}. The last saved state is whole: continue from it with a lower "
+            "--learning-rate or --margin in another --out, or look for a damaged image."
+        )
+
+
+def save_state(out: Path, state: RunState, settings: dict[str, Any], place: Place) -> None:
+    """Write all that a resumed run needs: a file of each process, then `last.json`, which makes them count."""
+    folder = out / "state" / f"step_{state.step:08d}"
+    content = {"loss": state.loss.state_dict()}
+    if place.leads:
+        content |= {
+            "settings": settings,
+            "model": state.model.state_dict(),
+            "optimizer": state.optimizer.state_dict(),
+            "progress": {"step": state.step, "sums": state.sums, "best": state.best},
+        }
+    write_with(folder / f"rank_{place.rank}.pt", lambda path: torch.save(content, path))
+    place.wait()
+    if place.leads:
+        write_json(out / POINTER, {"state": folder.name, "step": state.step, "processes": place.world})
+        for older in (out / "state").iterdir():
+            if older != folder:
+                shutil.rmtree(older)
+
+
+def restore_state(out: Path, state: RunState, settings: dict[str, Any], place: Place) -> None:
+    """Load what `save_state` wrote into `state`.
+
+    Raises UserError when it is missing or damaged, or when a setting that shapes the losses differs from the
+    interrupted run's.
+    """
+    pointer = read_json(out / POINTER)
+    try:
+        folder = out / "state" / pointer["state"]
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{out / POINTER} does not say where the state is: give another --out.") from error
+    content = _content(folder / "rank_0.pt", {"loss", "settings", "model", "optimizer", "progress"})
+    saved = content["settings"]
+    differing = [key for key in settings if saved.get(key) != settings[key]]
+    if differing:
+        changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
+        raise UserError(f"{out} holds a run with other settings ({changes}). Use the same, or another --out.")
+    if difference := describe_difference(state.model.state_dict(), content["model"]):
+        raise UserError(f"{folder} holds another network: {difference}. Use the code it was made with.")
+    mine = content if place.leads else _content(folder / f"rank_{place.rank}.pt", {"loss"})
+    state.model.load_state_dict(content["model"], strict=True)
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.loss.load_state_dict(mine["loss"], strict=True)
+    progress = content["progress"]
+    state.step, state.sums, state.best = progress["step"], progress["sums"], progress["best"]
+
+
+def _content(path: Path, keys: set[str]) -> dict[str, Any]:
+    content = read_pickle(path)
+    if not isinstance(content, dict) or content.keys() != keys:
+        raise UserError(f"{path} is not a training state of train_edgeface: give another --out.")
+    return content
