@@ -44,10 +44,10 @@ def people(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def training_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`train`: p0 to p3 with six photos each; `val`: p4 to p6 with two. Shared by all tests: nobody writes into it."""
+    """`train`: p0 to p3 with four photos each; `val`: p4 to p6 with two. Shared by all tests: nobody writes into it."""
     root = tmp_path_factory.mktemp("faces")
     for person in range(7):
-        folder, photos = ("train", 6) if person < 4 else ("val", 2)
+        folder, photos = ("train", 4) if person < 4 else ("val", 2)
         for photo in range(photos):
             write_png(root / folder / f"p{person}" / f"{photo}.png", made_face(person, photo))
     return root
