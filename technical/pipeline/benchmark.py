@@ -9,8 +9,6 @@ the milliseconds belong to this machine, the ratios travel better. Random pixels
 from __future__ import annotations
 
 import platform
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +23,6 @@ from common.device import select_device
 from common.errors import UserError
 from common.files import write_json
 from common.paths import find_weights
-from common.progress import progress_bar
 from dsr.checkpoint import load_dsr
 from dsr.data import SizeChoice
 from dsr.degradation import bicubic_enlarge
@@ -36,6 +33,7 @@ from facial_rec.distributed import Place
 from facial_rec.edgeface import normalise
 from facial_rec.embedder import load_embedder
 from facial_rec.tables import format_table
+from facial_rec.timing import seconds_of, time_in_turns
 from facial_rec.weights import load_strictly, read_edgeface_state, recognise
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, set_threads
 from pipeline.provenance import command_of
@@ -130,30 +128,6 @@ def _eager(path: Path) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-@torch.no_grad()
-def time_in_turns(
-    calls: dict[str, Callable[[], object]], rounds: int, device: torch.device, warm_up: int = 5
-) -> dict[str, float]:
-    """Median milliseconds of each call over `rounds`; taking turns spreads a disturbance over all of them."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    with progress_bar(rounds + warm_up, "rounds", "round", keep=False) as progress:
-        for number in range(rounds + warm_up):
-            for name, call in calls.items():
-                elapsed = _seconds(call, device)
-                if number >= warm_up:
-                    times[name].append(1000.0 * elapsed)
-            progress.update()
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def _seconds(call: Callable[[], object], device: torch.device) -> float:
-    started = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
 def training_rate(cfg: Config, device: torch.device) -> float:
     """Faces a second of whole training steps with the identity loss, sizes 8 to 64."""
     embedder = load_embedder(cfg.edgeface, device)
@@ -170,7 +144,7 @@ def training_rate(cfg: Config, device: torch.device) -> float:
 
     for _ in range(2):
         step()
-    return cfg.batch_size * cfg.training_steps / sum(_seconds(step, device) for _ in range(cfg.training_steps))
+    return cfg.batch_size * cfg.training_steps / sum(seconds_of(step, device) for _ in range(cfg.training_steps))
 
 
 def print_result(result: dict[str, Any], cfg: Config) -> None:
