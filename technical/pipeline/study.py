@@ -4,7 +4,9 @@
         --val-root dataset/val_processed --out runs/study_losses
 
 One run at a time, every setting with every seed. Killed and started again it goes on where it was; more seeds may be
-added later. After each run `results.json` and `results.md` in --out hold what is known so far. With --minutes the speed
+added later. After each run `results.json` and `results.md` in --out hold what is known so far. CosFace 0.4 on the plain
+network belongs to both studies: the second takes it over with --same-runs instead of training it again; --only gives
+each machine or core a part of the settings. With --minutes the speed
 of each setting is measured first, once, and its runs get the whole epochs that fit best: a faster network takes more.
 With --epochs all take as many. The weights judged are the last ones, on people who were not trained on, never on LFW.
 """
@@ -34,7 +36,7 @@ from pipeline.development_set import refuse_lfw
 from pipeline.networks import load_chain, set_threads
 from pipeline.pair_evaluation import Settings, counts_of, evaluate
 from pipeline.run_record import now, run_record
-from pipeline.study_runs import SETTINGS, Run, What, multiply_adds, runs_of
+from pipeline.study_runs import SETTINGS, Run, What, multiply_adds, runs_of, same_training
 from pipeline.study_table import markdown
 from pipeline.study_training import Training
 
@@ -59,6 +61,10 @@ class Config:
     """Passes over the training faces in a run, equal for all; 0 goes by --minutes."""
     seeds: tuple[int, ...] = (0, 1)
     """Seeds of weights, order and augmentation; every setting is trained with each."""
+    only: tuple[str, ...] = ()
+    """Settings to train now, as their folders are called (gamma_0.5, arcface_1.5); default all."""
+    same_runs: Path | None = None
+    """Folder of the other study; its finished runs that are equal to one of this study's are taken over."""
     variant: str = "edgeface_xxs"
     """Size of the network."""
     batch_size: int = 64
@@ -85,14 +91,19 @@ class Config:
                 "least 0, 2 and 0."
             )
         variant_named(self.variant)
+        known = [setting.name for setting in SETTINGS[self.what]]
+        if unknown := [name for name in self.only if name not in known]:
+            raise UserError(f"--only {' '.join(unknown)}: expected some of {', '.join(known)}.")
 
 
 def main(cfg: Config) -> dict[str, Any]:
     """Do the runs that are not done yet, and return what `results.json` holds."""
     study = Study.open(cfg)
     with study.alone():
+        if cfg.same_runs is not None:
+            study.take_over(cfg.same_runs)
         for number, run in enumerate(study.runs, 1):
-            if study.is_done(run):
+            if study.is_done(run) or (cfg.only and run.setting.name not in cfg.only):
                 continue
             print(f"[study] run {number} of {len(study.runs)}: {run.setting.label}, seed {run.seed}", flush=True)
             study.do(run)
@@ -164,6 +175,22 @@ class Study:
         result |= {"seconds": seconds, **cost_of(weights), "validation": self.validate(weights)}
         write_json(self._result(run), result)
         self.write_results()
+
+    def take_over(self, other: Path) -> None:
+        """Take the results of equal runs from the study in `other`. Raises UserError for one that does not compare."""
+        mine, theirs = (read_json(folder / "study.json") for folder in (self.out, other))
+        if differing := sorted(key for key in mine if key != "what" and mine[key] != theirs.get(key)):
+            raise UserError(
+                f"--same-runs {other} was made with another {', '.join(differing)}: its runs do not compare."
+            )
+        found = [read_json(file) for file in sorted(other.glob("*/result.json"))]
+        for run in self.runs:
+            if self.is_done(run):
+                continue
+            for result in found:
+                if result["seed"] == run.seed and same_training(run.setting, result):
+                    taken = {"taken_from": f"{result['label']}, study of {theirs['what']}"}
+                    write_json(self._result(run), {**result, **asdict(run.setting), **taken})
 
     @property
     def steps_an_epoch(self) -> int:

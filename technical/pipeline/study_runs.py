@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -64,6 +64,12 @@ def runs_of(what: What, seeds: Sequence[int]) -> list[Run]:
         given = " ".join(map(str, seeds))
         raise UserError(f"--seeds {given}: expected one or more, each once and not negative.")
     return [Run(setting, seed) for seed in seeds for setting in SETTINGS[what]]
+
+
+def same_training(setting: Setting, result: Mapping[str, Any]) -> bool:
+    """Whether a run with this `result` trained what `setting` asks for; gamma 1 is the plain network."""
+    theirs = result["loss"], result["margin"], result["gamma"] or 1.0
+    return (setting.loss, setting.margin, setting.gamma or 1.0) == theirs
 
 
 def multiply_adds(network: nn.Module) -> int:

@@ -71,6 +71,9 @@ def _notes(results: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
         f"LR-HR: the first face of a pair reduced to {results['vlr_size']} pixels and enlarged by bicubic.",
         f"Budget: {results['budget']}. {len(runs)} of {planned} runs are done.",
     ]
+    taken = {f"{run['label']} is {run['taken_from']}" for run in runs if "taken_from" in run}
+    if taken:
+        notes.append(f"Trained once for two studies: {'; '.join(sorted(taken))}.")
     if has_few([run["validation"][view] for run in runs for view in ("hr", "lr")]):
         notes.append(FOOTNOTE)
     notes.append(f"Made by `{results['run']['command']}`.")

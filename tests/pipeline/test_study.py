@@ -231,3 +231,29 @@ def test_lfw_is_refused(cfg: Config, tmp_path: Path, which: str) -> None:
     (tmp_path / ("train" if which == "train_root" else "val")).rename(renamed)
     with pytest.raises(UserError, match="looks like LFW"):
         study.main(replace(cfg, **{which: renamed}))
+
+
+def test_a_run_of_both_studies_is_trained_once(cfg: Config, tmp_path: Path) -> None:
+    gamma = main(replace(cfg, epochs=1, only=("gamma_1",)))
+    assert [run["name"] for run in gamma["runs"]] == ["gamma_1"]
+    losses = replace(cfg, what="losses", epochs=1, out=tmp_path / "losses")
+    main(replace(losses, only=("triplet_1.5",)))
+    taken = main(replace(losses, only=("triplet_1.5",), same_runs=tmp_path / "study"))
+    cosface, triplet = taken["runs"]
+    assert (cosface["label"], triplet["label"]) == ("CosFace 0.4", "triplet 1.5")
+    assert cosface["validation"] == gamma["runs"][0]["validation"]
+    assert "CosFace 0.4 is gamma 1, study of gamma" in (tmp_path / "losses" / "results.md").read_text()
+
+    trained = main(replace(losses, only=("cosface_0.4",), out=tmp_path / "alone"))
+    assert trained["runs"][0]["validation"] == cosface["validation"], "it is the same training"
+
+
+def test_other_studies_runs_are_refused(cfg: Config, tmp_path: Path) -> None:
+    Study.open(cfg)
+    with pytest.raises(UserError, match="another epochs"):
+        main(replace(cfg, what="losses", epochs=1, out=tmp_path / "losses", same_runs=tmp_path / "study"))
+
+
+def test_unknown_settings_are_named() -> None:
+    with pytest.raises(UserError, match=r"--only gamma_1: expected some of cosface_0\.4"):
+        Config(what="losses", only=("gamma_1",))
