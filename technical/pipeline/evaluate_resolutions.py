@@ -123,7 +123,10 @@ def main(cfg: Config) -> dict[str, Any]:
 
 
 def print_tables(record: dict[str, Any]) -> None:
-    """For each protocol and figure a table: sizes across; HR, bicubic, DSR and their difference down."""
+    """For each protocol and figure a table: sizes across; HR, bicubic, DSR and differences down.
+
+    Differences are DSR minus bicubic, and, where there are several recognisers, each minus the first.
+    """
     counts, entries = record["verification"][0]["pairs"], record["verification"]
     people = "unknown people" if counts["people"] is None else f"{counts['people']:,} people"
     print(
@@ -160,9 +163,12 @@ def resolution_table(record: dict[str, Any], protocol: str, name: str) -> str:
             cells = {entry["size"]: _cell(entry, name) for entry in own if entry["method"] == method}
             if any(figure != ABSENT for figure, _ in cells.values()):
                 rows += _lines(f"  {method}", [cells.get(size, EMPTY) for size in sizes])
-        differences = {gap["size"]: _difference(gap, name) for gap in gaps if gap["recogniser"] == recogniser}
-        if differences:
-            rows += _lines("  dsr - bicubic", [differences.get(size, EMPTY) for size in sizes])
+        mine = [gap for gap in gaps if gap["recogniser"] == recogniser]
+        for method, minus in dict.fromkeys((gap["method"], gap["minus"]) for gap in mine):
+            same = [gap for gap in mine if (gap["method"], gap["minus"]) == (method, minus)]
+            cells = {gap["size"]: _difference(gap, name) for gap in same}
+            if any(figure != ABSENT for figure, _ in cells.values()):
+                rows += _lines(f"  {method} - {minus}", [cells.get(size, EMPTY) for size in sizes])
     return format_table(["", *("HR" if size is None else f"{size} px" for size in sizes)], rows)
 
 

@@ -6,7 +6,7 @@ The maths of `pipeline.evaluate_pairs` and `pipeline.evaluate_resolutions`, for 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -86,6 +86,8 @@ class Evaluation:
     """For each case the parts of a record's `verification` that were measured: `figures` and so on."""
     differences: dict[Case, dict[str, Any]]
     """DSR minus bicubic, by the case of the DSR."""
+    between: dict[tuple[Case, Case], dict[str, Any]]
+    """Each further recogniser minus the first: the same images, and its DSR minus the first one's bicubic."""
     scores: dict[Case, Floats]
     """`(N,)` cosine of each pair."""
 
@@ -120,12 +122,33 @@ def evaluate(
             else:
                 entries[case], replicates[case] = measured.entry(case, scores[case])
             progress.update()
+
+    def gap(case: Case, base: Case) -> dict[str, Any]:
+        return differences(entries[case]["figures"], entries[base]["figures"], replicates[case], replicates[base])
+
     gaps = {
-        case: differences(entries[case]["figures"], entries[base]["figures"], replicates[case], replicates[base])
+        case: gap(case, base)
         for case, base in ((case, Case(case.recogniser, case.protocol, case.size, "bicubic")) for case in cases)
         if case.method == "dsr"
     }
-    return Evaluation(entries, gaps, scores)
+    between = {
+        (case, base): differences(
+            entries[case]["figures"], entries[base]["figures"], replicates[case], replicates[base]
+        )
+        for case, base in _against_first(cases)
+    }
+    return Evaluation(entries, gaps, between, scores)
+
+
+def _against_first(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
+    """Every case of a further recogniser with the first one's: by the same method, and what DSR does by bicubic too."""
+    first = cases[0].recogniser
+    others = [case for case in cases if case.recogniser != first]
+    return [
+        (case, replace(case, recogniser=first, method=method))
+        for case in others
+        for method in ((case.method, "bicubic") if case.method == "dsr" else (case.method,))
+    ]
 
 
 def _same_hr(case: Case, done: dict[Case, dict[str, Any]]) -> Case | None:

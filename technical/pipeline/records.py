@@ -25,6 +25,10 @@ def verification_record(
         "differences": [
             _case(case, settings) | {"minus": "bicubic", "figures": figures}
             for case, figures in evaluation.differences.items()
+        ]
+        + [
+            _case(case, settings) | {"minus": f"{base.method} of {base.recogniser}", "figures": figures}
+            for (case, base), figures in evaluation.between.items()
         ],
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any, Literal
 
@@ -206,8 +206,12 @@ def _difference_rows(
     for method, minus in distinct(differences, "method", "minus"):
         by_size = {d["size"]: d for d in differences if (d["method"], d["minus"]) == (method, minus)}
         if any(one["figures"].get(name) is not None for one in by_size.values()):
-            label = f"{method_name(method)} − {method_name(minus)}"
-            rows.append([label, *(difference_cell(by_size.get(size), name, figure) for size in sizes)])
+            what, _, whose = minus.partition(" of ")
+            label = f"{method_name(method)} − {method_name(what)}{f' of {whose}' if whose else ''}"
+            cells = [difference_cell(by_size.get(size), name, figure) for size in sizes]
+            if None in by_size:  # the full images
+                cells = [replace(difference_cell(by_size[None], name, figure), span=max(1, len(sizes)))]
+            rows.append([label, *cells])
     return rows
 
 

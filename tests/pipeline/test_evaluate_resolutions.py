@@ -61,6 +61,33 @@ def test_record_holds_every_case_and_the_table_shows_it(config: Config, capsys: 
         assert words in printed, words
 
 
+def test_a_second_recogniser_is_compared_with_the_first(
+    config: Config, edgeface: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reliability, "LEAST_ERRORS", 0)
+    copy = tmp_path / "tuned.pt"
+    copy.write_bytes(edgeface.read_bytes())
+    record = main(replace(config, edgeface=(str(edgeface), str(copy)), vlr_size=(16,), protocol=("lr-hr",), pictures=0))
+    first = edgeface.stem
+    found = {(one["recogniser"], one["method"], one["minus"]): one for one in record["differences"]}
+    assert found.keys() == {
+        (first, "dsr", "bicubic"),
+        ("tuned", "dsr", "bicubic"),
+        ("tuned", "hr", f"hr of {first}"),
+        ("tuned", "bicubic", f"bicubic of {first}"),
+        ("tuned", "dsr", f"dsr of {first}"),
+        ("tuned", "dsr", f"bicubic of {first}"),
+    }
+    assert found["tuned", "hr", f"hr of {first}"]["size"] is None
+    assert found["tuned", "dsr", f"dsr of {first}"]["figures"]["auc"] == 0.0, "the same weights"
+    own, other = (found["tuned", "dsr", minus]["figures"] for minus in ("bicubic", f"bicubic of {first}"))
+    assert own == other, "the paired difference, interval included"
+    assert f"dsr - dsr of {first}" in capsys.readouterr().out
+    assert config.json is not None
+    page = report.main(report.Config(json=(config.json,), out=tmp_path / "report.html")).read_text()
+    assert f"DSR − DSR of {first}" in page
+
+
 def test_the_same_figures_as_one_size_and_protocol(
     config: Config, people: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
