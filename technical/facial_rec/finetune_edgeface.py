@@ -66,7 +66,7 @@ class Config:
     """Low-resolution sizes to train at: one (16), several (16 24 32), ranges (8-64); one given twice counts twice."""
     realistic: float = 0.0
     """Chance that a batch is degraded as by a far camera instead of by the canonical reduction."""
-    epochs: int = 8
+    epochs: int = 2
     """Passes over the training faces."""
     batch_size: int = 48
     """Faces a step."""
@@ -82,21 +82,21 @@ class Config:
     """Weight of 1 - cosine between the student's embedding of the restored face and the original's of the true one."""
     hr_weight: float = 1.0
     """Weight of the same from the true face: keeps what the network knew."""
-    margin_weight: float = 0.0
+    margin_weight: float = 0.02
     """Weight of the CosFace loss on the training people."""
     margin_photos: int = 2
     """Photos a person needs to be a class of the CosFace loss."""
     cosface_margin: float = 0.4
     """Margin of the CosFace loss."""
-    octuplet_weight: float = 0.1
+    octuplet_weight: float = 0.0
     """Weight of the triplets across resolutions."""
     octuplet_margin: float = 0.5
     """Margin of the triplets, in distance of unit vectors."""
     hr_share: float = 0.5
     """Part of each batch that the student sees in HR as well; smaller is faster."""
-    augmentation: Literal["none", "flip", "light", "strong"] = "strong"
+    augmentation: Literal["none", "flip", "light", "strong"] = "light"
     """Changes of the faces: mirrored; light adds shifts and light; strong adds resizing, blur and erased patches."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-4
     """Peak learning rate of AdamW, at the head."""
     layer_decay: float = 1.0
     """Learning rate of a layer relative to the one above it; below 1 the early layers stay closer to the original."""
@@ -108,7 +108,7 @@ class Config:
     """Rank of low-rank adapters that learn instead of the weights and are folded in; 0 trains the weights."""
     ema_decay: float = 0.998
     """Decay of the weight average that is validated and saved."""
-    alphas: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    alphas: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0)
     """Mixtures with the original to choose from at the end: (1 - alpha) original + alpha fine-tuned."""
     hr_drop: float = 0.01
     """Largest fall of the validation people's HR-HR TAR at FMR 1e-3 that weights may be kept with."""

@@ -73,6 +73,8 @@ def config_in(made: Path, out: Path) -> Config:
         out=out,
         warmup_steps=1,
         margin_weight=0.01,
+        octuplet_weight=0.1,
+        augmentation="strong",
         hr_drop=1.0,
         save_every=1,
         alphas=(0.5, 1.0),
@@ -249,7 +251,7 @@ cli.run(finetune_edgeface.main, finetune_edgeface.Config, sys.argv[1:])
 def arguments(config: Config) -> list[str]:
     """The command line of `config`."""
     names = ("epochs", "edgeface", "dsr", "train_root", "val_root", "batch_size", "out")
-    names += ("warmup_steps", "margin_weight", "hr_drop", "save_every")
+    names += ("warmup_steps", "margin_weight", "octuplet_weight", "augmentation", "hr_drop", "save_every")
     words = [word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
     return ["--vlr-size", *config.vlr_size, "--alphas", *map(str, config.alphas), *words]
 
