@@ -68,6 +68,8 @@ class Config:
     """Chance that a batch is degraded as by a far camera instead of by the canonical reduction."""
     epochs: int = 2
     """Passes over the training faces."""
+    steps_per_epoch: int = 0
+    """Steps of an epoch, for a short trial; 0: as many as the training faces make."""
     batch_size: int = 48
     """Faces a step."""
     out: Path = Path("runs/finetune")
@@ -178,7 +180,7 @@ def _check_config(cfg: Config) -> None:
         raise UserError(
             f"--batch-size must be at least 2, found {cfg.batch_size}: one face has nothing to differ from."
         )
-    for name in ("seed", "warmup_steps", "threads", "adapter_rank", "val_limit"):
+    for name in ("seed", "steps_per_epoch", "warmup_steps", "threads", "adapter_rank", "val_limit"):
         if getattr(cfg, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
     for name in ("learning_rate", "layer_decay"):
@@ -250,16 +252,17 @@ def _settings(cfg: Config, faces: FaceReader, edgeface_sha256: str, dsr_sha256: 
     return {**kept, **data, "edgeface_sha256": edgeface_sha256, "dsr_sha256": dsr_sha256}
 
 
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Whole batches; a last part batch counts only where it is the only one."""
-    return max(1, count // batch_size)
+def steps_of_epoch(cfg: Config, count: int) -> int:
+    """Whole batches of `count` faces, or as many of them as are asked for; a part batch where it is the only one."""
+    whole = max(1, count // cfg.batch_size)
+    return min(cfg.steps_per_epoch or whole, whole)
 
 
 def epoch_batches(cfg: Config, faces: FaceReader, identities: Identities, epoch: int, first: int) -> Iterator[Batch]:
     """The batches of one epoch from number `first` on, each with the generator for its random draws."""
     together = 2 if cfg.weights.needs_identities else 1
     order = grouped_order(identities.people, cfg.seed, epoch, together)
-    order = order[: steps_per_epoch(len(faces), cfg.batch_size) * cfg.batch_size][first * cfg.batch_size :]
+    order = order[: steps_of_epoch(cfg, len(faces)) * cfg.batch_size][first * cfg.batch_size :]
     for index, pixels in enumerate(faces.batches(order, cfg.batch_size)):
         rows = order[index * cfg.batch_size : (index + 1) * cfg.batch_size]
         generator = torch.Generator().manual_seed(mixed_seed(cfg.seed, epoch, first + index))
@@ -270,7 +273,7 @@ def train_one_epoch(
     cfg: Config, run: FinetuneRun, teaching: Teaching, faces: FaceReader, identities: Identities, device: torch.device
 ) -> dict[str, float]:
     """The rest of one pass over the training faces; mean loss and parts. Shows rate, and time left in the run."""
-    state, steps = run.state, steps_per_epoch(len(faces), cfg.batch_size)
+    state, steps = run.state, steps_of_epoch(cfg, len(faces))
     total, first = cfg.epochs * steps, state.step - state.epoch * steps
     started, first_step = time.monotonic(), state.step
     name = f"epoch {state.epoch + 1}/{cfg.epochs}"
@@ -297,7 +300,7 @@ def _announce(
     cfg: Config, run: FinetuneRun, identities: Identities, faces: int, val_faces: int, before: Report
 ) -> None:
     learning = sum(p.numel() for group in run.state.optimizer.param_groups for p in group["params"])
-    steps = cfg.epochs * steps_per_epoch(faces, cfg.batch_size)
+    steps = cfg.epochs * steps_of_epoch(cfg, faces)
     print(
         f"[train] {run.about['variant']} with {learning:,} learning parameters on {cfg.device}; {faces:,} training "
         f"faces of {identities.count:,} known people, {val_faces:,} validation faces; {steps:,} steps; "

@@ -270,6 +270,11 @@ def test_a_finished_run_stays_as_it_is(finished: Config, tmp_path: Path) -> None
     assert_same_run(copied, finished)
 
 
+def test_an_epoch_can_be_cut_short(config: Config) -> None:
+    main(replace(config, steps_per_epoch=1, alphas=(1.0,)))
+    assert [record["step"] for record in records(config)] == [1, 2]
+
+
 def test_every_restraint_runs(config: Config) -> None:
     main(replace(config, epochs=1, adapter_rank=2, layer_decay=0.8, augmentation="light", realistic=0.5, alphas=(0.5,)))
     assert described(config)["alpha"] == 0.5
