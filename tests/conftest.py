@@ -34,12 +34,25 @@ def _cuda_absent() -> bool:
     return not torch.cuda.is_available()
 
 
+def _pgvector_server() -> Path | None:
+    """The newest of Debian's PostgreSQL servers that has pgvector: its folder of programs."""
+    servers = [
+        path
+        for path in Path("/usr/lib/postgresql").glob("*/bin")
+        if (path / "initdb").is_file()
+        and Path("/usr/share/postgresql", path.parent.name, "extension", "vector.control").is_file()
+    ]
+    return max(servers, key=lambda path: int(path.parent.name), default=None)
+
+
 SHARED_ABSENT = "../shared is absent: nothing was tested on real faces and weights"
 CUDA_ABSENT = "CUDA is absent: nothing was tested on a GPU"
+PGVECTOR_ABSENT = "PostgreSQL with pgvector is absent (tools/pgvector.sh installs it): that gallery was not tested"
 # A skip with one of these reasons hides nothing, as long as the reason is true.
 EXCUSED_SKIPS: dict[str, Callable[[], bool]] = {
     SHARED_ABSENT: lambda: not SHARED.is_dir(),
     CUDA_ABSENT: _cuda_absent,
+    PGVECTOR_ABSENT: lambda: _pgvector_server() is None,
 }
 
 
@@ -57,6 +70,15 @@ def cuda() -> str:
     if _cuda_absent():
         pytest.skip(CUDA_ABSENT)
     return "cuda"
+
+
+@pytest.fixture(scope="session")
+def pgvector() -> Path:
+    """The folder of a PostgreSQL server's programs; skips the test where none has pgvector."""
+    folder = _pgvector_server()
+    if folder is None:
+        pytest.skip(PGVECTOR_ABSENT)
+    return folder
 
 
 @pytest.fixture(autouse=True)

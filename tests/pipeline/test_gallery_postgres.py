@@ -1,0 +1,201 @@
+"""pipeline.gallery_postgres, on a real server: it behaves, and finds, as the gallery in SQLite does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, count
+from pathlib import Path
+
+import numpy as np
+import psycopg
+import pytest
+
+from common.errors import UserError
+from pipeline.gallery import Gallery, Match, Vectors, check_embeddings, open_gallery
+
+DIM = 32
+SHA = "ab" * 32
+NUMBERS = count()
+USER = "postgres"  # made by Debian's package; initdb refuses root
+
+ENROLS = """
+import sys, numpy as np
+from pipeline.gallery import open_gallery
+gallery = open_gallery(sys.argv[1], "ab" * 32, 32)
+for turn in range(12):
+    gallery.enrol("both", np.eye(32)[turn], {"by": sys.argv[2]})
+    gallery.enrol(f"{sys.argv[2]} {turn}", np.eye(32)[:2])
+"""
+
+
+@contextmanager
+def running_server(binaries: Path) -> Iterator[str]:
+    """Start a server in a new folder; the URL of its database `postgres`. Stopped and removed at the end."""
+    as_root = os.geteuid() == 0
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: a socket's path has at most 107 characters
+    if as_root:
+        shutil.chown(folder, USER)
+
+    def run(*command: str) -> None:
+        prefix = ["runuser", "-u", USER, "--"] if as_root else []
+        subprocess.run([*prefix, *command], cwd="/", check=True, capture_output=True, text=True)
+
+    data = str(folder / "data")
+    settings = f"-k {folder} -c listen_addresses= -c fsync=off -c maintenance_work_mem=400MB"
+    log = str(folder / "log")
+    try:
+        run(str(binaries / "initdb"), "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+        run(str(binaries / "pg_ctl"), "-D", data, "-o", settings, "-l", log, "-w", "start")
+        try:
+            yield f"postgresql://{USER}@/postgres?host={folder}"
+        finally:
+            run(str(binaries / "pg_ctl"), "-D", data, "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server(pgvector: Path) -> Iterator[str]:
+    with running_server(pgvector) as url:
+        yield url
+
+
+@pytest.fixture
+def url(server: str) -> str:
+    """A new database."""
+    name = f"test_{next(NUMBERS)}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return server.replace("/postgres?", f"/{name}?")
+
+
+def opened(url: str) -> Gallery:
+    return open_gallery(url, SHA, DIM)
+
+
+def made(person: int, count: int = 1, dim: int = DIM) -> Vectors:
+    return check_embeddings(np.random.default_rng(person).standard_normal((count, dim)), dim)
+
+
+def test_what_is_enrolled_is_found_and_what_is_deleted_is_not(url: str) -> None:
+    with opened(url) as gallery:
+        assert gallery.search(made(1)) == [[]]
+        ids = gallery.enrol(" Ann ", made(1, 3), [{"file": f"{n}.jpg"} for n in range(3)])
+        gallery.enrol("Zoë", 7.5 * made(2, 1))
+        gallery.enrol("Ann", made(3)[0], {"nul": "\0", "half": "\ud800"})
+        assert len(set(ids)) == 3
+    with open_gallery(url, SHA, DIM, create=False) as gallery:
+        assert len(gallery) == 5
+        assert [(one.name, one.embeddings) for one in gallery.people()] == [("Ann", 4), ("Zoë", 1)]
+        (best, second), *_ = found = gallery.search(np.concatenate([made(1, 3)[1:2], made(2)]))
+        assert (best.name, best.embedding_id, best.metadata) == ("Ann", ids[1], {"file": "1.jpg"})
+        assert best.score == pytest.approx(1.0, abs=1e-6)
+        assert second.name == "Zoë"
+        assert [one.name for one in found[1]] == ["Zoë", "Ann"]
+        assert [kept.metadata for kept in gallery.entries("Ann")][-1] == {"nul": "\0", "half": "\ud800"}
+        assert gallery.delete("Ann") == 4
+        gallery.compact()
+        assert [one.name for one in gallery.search(made(1))[0]] == ["Zoë"]
+        with pytest.raises(UserError, match="knows nobody called 'Ann'"):
+            gallery.delete("Ann")
+        with pytest.raises(UserError, match="all zeros"):
+            gallery.enrol("Bo", np.zeros(DIM))
+
+
+def test_a_transaction_is_kept_whole_or_not_at_all(url: str) -> None:
+    with opened(url) as gallery, opened(url) as other:
+        gallery.enrol("Ann", made(1))
+        with suppress(KeyError), gallery.transaction():
+            gallery.enrol("Bo", made(2))
+            gallery.delete("Ann")
+            assert gallery.search(made(2))[0][0].name == "Bo"
+            assert other.search(made(2))[0][0].name == "Ann"
+            raise KeyError
+        with gallery.transaction():
+            gallery.enrol("Cy", made(3))
+            with suppress(KeyError), gallery.transaction():
+                gallery.enrol("Di", made(4))
+                raise KeyError
+        assert [one.name for one in other.people()] == ["Ann", "Cy"]
+
+
+def test_two_processes_enrol_at_the_same_time(url: str) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", ENROLS, url, who]) for who in ("a", "b")]
+    assert [process.wait() for process in processes] == [0, 0]
+    with opened(url) as gallery:
+        people = {one.name: one.embeddings for one in gallery.people()}
+        assert people == {"both": 24} | {f"{who} {turn}": 2 for who in "ab" for turn in range(12)}
+
+
+def test_embeddings_of_another_model_are_refused(url: str) -> None:
+    opened(url).close()
+    for sha, dim in (("cd" * 32, DIM), (SHA, DIM + 1)):
+        with pytest.raises(UserError, match=r"PostgreSQL database 'test_.*holds embeddings of model abababababab"):
+            open_gallery(url, sha, dim)
+
+
+def test_what_cannot_be_opened_is_named(url: str, server: str) -> None:
+    with pytest.raises(UserError, match="There is no gallery in PostgreSQL database 'test_"):
+        open_gallery(url, SHA, DIM, create=False)
+    with pytest.raises(UserError, match=r"no_such_database.*cannot be used"):
+        opened(server.replace("/postgres?", "/no_such_database?"))
+    with pytest.raises(UserError, match=r"cannot be used \(.*Does the server run") as error:
+        opened("postgresql://someone:secret@127.0.0.1:1/faces")
+    assert "secret" not in str(error.value)
+    with pytest.raises(UserError, match="URL cannot be read") as error:
+        opened("postgresql://someone:sec%ret@[/faces")
+    assert "sec%ret" not in str(error.value)
+
+
+def test_a_connection_that_breaks_is_named(url: str, server: str) -> None:
+    with opened(url) as gallery:
+        gallery.enrol("Ann", made(1))
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test\\_%'")
+        with pytest.raises(UserError, match="What was enrolled before is kept"):
+            gallery.enrol("Bo", made(2))
+    with opened(url) as gallery:
+        assert [one.name for one in gallery.people()] == ["Ann"]
+
+
+def names(found: list[list[Match]]) -> list[list[str]]:
+    return [[one.name for one in people] for people in found]
+
+
+def recall(found: list[list[Match]], exact: list[list[Match]]) -> float:
+    """Share of the exact best people that were found."""
+    pairs = zip(names(found), names(exact), strict=True)
+    return float(np.mean([len({*mine} & {*right}) / len(right) for mine, right in pairs]))
+
+
+def test_both_stores_give_the_same_top_5(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3,000 unit vectors of 1,500 people, at 128 numbers; the index is used, and finds what looking at all finds."""
+    dim, people = 128, 1500
+    chance = np.random.default_rng(0)
+    centres = chance.standard_normal((people, dim))
+    shots = centres[:, None] + 0.7 * chance.standard_normal((people, 2, dim))
+    probes = centres[:100] + 0.7 * chance.standard_normal((100, dim))
+    with open_gallery(tmp_path / "g.sqlite", SHA, dim) as small, open_gallery(url, SHA, dim) as large:
+        for gallery in (small, large):
+            with gallery.transaction():
+                for person in range(people):
+                    gallery.enrol(f"P{person}", shots[person], [{"shot": 0}, {"shot": 1}])
+        large.compact()
+        monkeypatch.setattr("pipeline.gallery_postgres.EF_SEARCH", 1000)
+        exact, found = small.search(probes), large.search(probes)
+        print(f"recall@5 at ef_search 1000: {recall(found, exact):.4f}")
+        assert names(found) == names(exact)
+        for mine, right in zip(chain(*found), chain(*exact), strict=True):
+            assert mine.score == pytest.approx(right.score, abs=2e-6)
+            assert mine.metadata == right.metadata
+        monkeypatch.setattr("pipeline.gallery_postgres.EF_SEARCH", 20)
+        few = recall(large.search(probes), exact)
+        print(f"recall@5 at ef_search 20: {few:.4f}")
+        assert 0.3 < few < 1.0, "the index is used: fewer candidates find less"
+        assert names(large.search(probes[:2], top=400)) == names(small.search(probes[:2], top=400))
