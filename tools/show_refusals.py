@@ -14,6 +14,7 @@ import pickle
 import tempfile
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,13 @@ import torch
 from common.errors import UserError
 from common.images import write_png
 from dsr import prepare_dataset, train_dsr
+from dsr.checkpoint import save_dsr
+from dsr.model import Dsr, preset
+from facial_rec import finetune_edgeface, train_edgeface
 from facial_rec.bin_sets import write_bin
 from facial_rec.edgeface import get_model
 from facial_rec.embedder import load_embedder
+from facial_rec.record_file import RecordWriter, write_people
 from pipeline import evaluate_dataset, evaluate_pairs, report
 
 
@@ -135,6 +140,46 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
         "LPIPS without its backbone": train(lpips_weight=1.0),
         "--resume of nothing": train(resume=True, out=folder / "no_run"),
         "--device cuda": train(device="cuda"),
+        **training_cases(folder, faces, encoded),
+    }
+
+
+def training_cases(folder: Path, faces: Path, encoded: list[bytes]) -> dict[str, Callable[[], object]]:
+    """Bad inputs of training EdgeFace from scratch, and of fine-tuning it."""
+    tiny = {"variant": "edgeface_tiny", "epochs": 1, "batch_size": 2, "out": folder / "t"}
+
+    def train(root: Path, **changes: object) -> Callable[[], object]:
+        settings = {**tiny, "train_root": root, **changes}
+        return lambda: train_edgeface.main(train_edgeface.Config(**settings))  # type: ignore[arg-type]
+
+    write_people(folder / "whole.rec", [encoded[:2], encoded[2:]])
+    for end in ("rec", "idx"):
+        content = (folder / f"whole.{end}").read_bytes()
+        (folder / f"cut.{end}").write_bytes(content[: len(content) // 2] if end == "rec" else content)
+    with RecordWriter(folder / "gaps.rec") as writer:
+        for key, (label, image) in enumerate(zip((0, 0, 2, 2), encoded, strict=True)):
+            writer.add(key, float(label), image)
+    two = folder / "two"
+    for person in ("a", "b"):
+        (two / person).mkdir(parents=True)
+        (two / person / "0.png").write_bytes(encoded[0])
+    dsr = folder / "dsr.pt"
+    save_dsr(dsr, Dsr(preset("tiny")), {})
+    tune = finetune_edgeface.Config(
+        edgeface=str(folder / "tiny.pt"), dsr=str(dsr), epochs=1, batch_size=2, out=folder / "f"
+    )
+    alone, others = make_people(folder / "single", people=1), make_people(folder / "others", people=2)
+    for person in list(others.iterdir()):
+        person.rename(person.with_name(f"other_{person.name}"))
+    return {
+        "truncated .rec": train(folder / "cut.rec", val_root=faces),
+        ".rec with gaps in its labels": train(folder / "gaps.rec", val_root=faces),
+        "one identity to train on": train(alone, val_root=faces),
+        "two images in all": train(two),
+        "batches without a positive": train(faces, val_root=others, loss="triplet", photos_per_person=2),
+        "fine-tuning on one identity": lambda: finetune_edgeface.main(replace(tune, train_root=alone, val_root=others)),
+        "fine-tuning on two images": lambda: finetune_edgeface.main(replace(tune, train_root=two)),
+        "margin of two numbers": train(faces, margin=(0.4, 0.5)),
     }
 
 
