@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from common.errors import UserError
 from common.fields import Fields
@@ -108,12 +108,21 @@ class Thresholds:
 
     def save(self, path: Path) -> None:
         """Write the file, atomically."""
-        write_json(path, {"format": FORMAT, **asdict(self), "sizes": [asdict(row) for row in self.sizes]})
+        write_json(path, self.values())
+
+    def values(self) -> dict[str, Any]:
+        """What the file holds, as JSON values."""
+        return {"format": FORMAT, **asdict(self), "sizes": [asdict(row) for row in self.sizes]}
 
     @classmethod
     def load(cls, path: Path) -> Thresholds:
         """Read a threshold file. Raises UserError, naming file and key, for anything that is not as `save` wrote it."""
-        content = Fields(path, "", read_json(path), AGAIN)
+        return cls.from_values(read_json(path), path)
+
+    @classmethod
+    def from_values(cls, values: Any, path: Path) -> Thresholds:
+        """The thresholds in `values()`, read from `path` (or from inside it). Raises UserError as `load` does."""
+        content = Fields(path, "", values, AGAIN)
         if content.get("format") != FORMAT:
             raise content.error("format", f"expected '{FORMAT}'")
         made_for, development = content.section("made_for"), content.section("development_set")

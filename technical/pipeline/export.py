@@ -1,0 +1,184 @@
+"""EdgeFace, DSR, or the chain of both as one file for other programs: ONNX or TorchScript.
+
+    python -m pipeline.export --to onnx --what chain --dsr dsr.pt --edgeface edgeface_xxs.pt --out chain.onnx
+
+The chain takes faces of 8 to 64 pixels as uint8 RGB and gives embeddings of length 1; `pipeline.onnx_models` runs ONNX
+files without torch. Every export is compared with PyTorch on faces, at batch 1, 3 and 32, before it is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto
+
+from common import cli
+from common.errors import UserError
+from common.files import replacing, sha256_of
+from facial_rec.thresholds import Thresholds
+from pipeline.export_check import Array, compare
+from pipeline.export_graphs import Sources, load_sources, onnx_graph, open_torchscript, reference, torchscript
+from pipeline.model_metadata import Kind, ModelMetadata, Precision
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE
+from pipeline.onnx_build import finished
+from pipeline.onnx_models import OnnxModel
+from pipeline.onnx_precision import converted
+from pipeline.precision_cost import print_cost
+from pipeline.sample_faces import Faces, sample_faces
+
+CALIBRATION = Path("thresholds.json")  # where pipeline.calibrate writes by default
+LICENCES = {
+    "edgeface": "EdgeFace weights: CC BY-NC-SA 4.0 (George et al., Idiap), also after fine-tuning",
+    "dsr": "DSR weights: those of the faces and the recogniser it was trained with; with EdgeFace, research use",
+}
+LEAST_FACES = 32
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to export, and how."""
+
+    what: Kind
+    """edgeface: aligned faces to embeddings; dsr: small faces to 112x112; chain: small faces to embeddings."""
+    to: Literal["onnx", "torchscript"] = "onnx"
+    """onnx (onnxruntime, no torch needed) or torchscript."""
+    edgeface: str = DEFAULT_EDGEFACE
+    """EdgeFace weights, looked up in checkpoints/ too."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too."""
+    calibration: Path | None = None
+    """Threshold file of pipeline.calibrate to put inside (default: thresholds.json, if it is of these weights)."""
+    precision: Literal["float32", "fp16", "int8"] = "float32"
+    """float32; fp16: half the file, computed in 32 bit; int8: static, ranges calibrated on faces."""
+    faces: Path | None = None
+    """Folder or zip of aligned 112x112 faces to compare and calibrate on (default: made-up ones)."""
+    val_root: Path | None = None
+    """Faces by identity that show what fp16 and int8 cost in accuracy (default: dataset/val_processed, if there)."""
+    out: Path | None = None
+    """File to write (default: <what>.onnx or <what>.pt)."""
+    seed: int = 0
+    """Seed of the faces."""
+
+
+def main(cfg: Config) -> Path:
+    """Write the file and return its path. Raises UserError, and writes nothing, where it disagrees with PyTorch."""
+    if cfg.to == "torchscript" and cfg.precision != "float32":
+        raise UserError(f"--precision {cfg.precision} is for --to onnx: a TorchScript is float32.")
+    out = cfg.out or Path(f"{cfg.what}.{'onnx' if cfg.to == 'onnx' else 'pt'}")
+    sources = load_sources(cfg.what, cfg.edgeface, cfg.dsr)
+    metadata = metadata_of(cfg.what, cfg.precision, sources, read_thresholds(cfg.calibration, sources))
+    faces, label = sample_faces(cfg.faces, LEAST_FACES if cfg.precision == "float32" else 4 * LEAST_FACES, cfg.seed)
+    if cfg.to == "torchscript":
+        save_torchscript(cfg.what, sources, metadata, faces, out)
+    else:
+        graph = onnx_graph(cfg.what, sources)
+        if cfg.precision != "float32":
+            full = finished(_copy(graph), metadata_of(cfg.what, "float32", sources, None))
+            graph = converted(graph, cfg.what, cfg.precision, faces)
+        save_onnx(finished(graph, metadata), metadata, sources, faces, out)
+        if cfg.precision != "float32":
+            print_cost(full, out, cfg.what, cfg.val_root, cfg.seed)
+    print(f"[export] {metadata.variant}, {cfg.precision}, compared on {min(len(faces), LEAST_FACES)} of {label}")
+    print(f"[export] written: {out} ({out.stat().st_size:,} bytes, sha256 {sha256_of(out)})")
+    return out
+
+
+def save_onnx(model: ModelProto, metadata: ModelMetadata, sources: Sources, faces: Faces, out: Path) -> None:
+    """Write `model`, compare what was written with PyTorch, and keep it if they agree. UserError, and no file, else."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+    def run(path: Path) -> Callable[[torch.Tensor], Array]:
+        loaded = OnnxModel(path, metadata.kind)
+        return lambda images: loaded(images.numpy())
+
+    _keep_if_equal(metadata, sources, faces, out, write, run)
+
+
+def save_torchscript(kind: Kind, sources: Sources, metadata: ModelMetadata, faces: Faces, out: Path) -> None:
+    """As `save_onnx`, with the metadata in the file's `metadata.json`."""
+    script = torchscript(kind, sources)
+
+    def write(path: Path) -> None:
+        with open(path, "wb") as file:  # by name, torch would write that name inside: another sha256 every time
+            torch.jit.save(script, file, _extra_files={"metadata.json": json.dumps(metadata.properties())})
+
+    def run(path: Path) -> Callable[[torch.Tensor], Array]:
+        loaded = open_torchscript(path)
+        return lambda images: loaded(images).numpy().astype(np.float32)
+
+    _keep_if_equal(metadata, sources, faces, out, write, run)
+
+
+def _keep_if_equal(
+    metadata: ModelMetadata,
+    sources: Sources,
+    faces: Faces,
+    out: Path,
+    write: Callable[[Path], None],
+    run: Callable[[Path], Callable[[torch.Tensor], Array]],
+) -> None:
+    with replacing(out) as temporary:
+        write(temporary)
+        agreement = compare(metadata.kind, run(temporary), reference(metadata.kind, sources), faces)
+        agreement.refuse_below(metadata.precision, metadata.kind)
+    print(
+        f"[export] against PyTorch at batch 1, 3, 32, input sides {', '.join(map(str, agreement.sizes))}: "
+        f"largest difference {agreement.largest_difference:.1e}, least cosine {agreement.least_cosine:.7f}"
+    )
+
+
+def metadata_of(kind: Kind, precision: Precision, sources: Sources, thresholds: Thresholds | None) -> ModelMetadata:
+    """What the file will say about itself."""
+    packages = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": version("onnxruntime")}
+    return ModelMetadata(
+        kind=kind,
+        precision=precision,
+        variant=sources.variant,
+        source_sha256=sources.sha256,
+        licence="; ".join(LICENCES[name] for name in sorted(sources.sha256, reverse=True)),
+        versions=packages,
+        thresholds=thresholds,
+    )
+
+
+def read_thresholds(given: Path | None, sources: Sources) -> Thresholds | None:
+    """The calibration for these weights: `given`, or `thresholds.json` in the working directory if it is theirs.
+
+    What the file does not name is not asked for: an EdgeFace alone may carry the table of its chain. Raises UserError
+    when `given` was made for other weights.
+    """
+    path = given or CALIBRATION
+    if given is None and not path.is_file():
+        return None
+    found = Thresholds.load(path)
+    made = found.made_for
+    own: dict[str, Any] = {"edgeface": made.recogniser_sha256, "dsr": made.dsr_sha256} | sources.sha256
+    try:
+        found.check_made_for(own["edgeface"], own["dsr"])
+    except UserError as error:
+        if given is not None:
+            raise
+        print(f"[export] {path} was left out: {error}")
+        return None
+    print(f"[export] thresholds of {path}: {len(found.sizes)} resolutions")
+    return found
+
+
+def _copy(model: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

@@ -1,0 +1,308 @@
+"""Exports of the tiny networks against PyTorch, what is refused, and running them without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from common.files import sha256_of
+from common.images import RgbImage, write_png
+from dsr.checkpoint import load_dsr, save_dsr
+from dsr.degradation import round_to_8bit
+from dsr.model import Dsr, preset
+from facial_rec.edgeface import get_model
+from facial_rec.embedder import load_embedder
+from facial_rec.thresholds import DevelopmentSet, MadeFor, SizeThresholds, Thresholds
+from pipeline import export, export_check, onnx_models
+from pipeline.export_graphs import open_torchscript
+from pipeline.model_metadata import Kind
+from pipeline.onnx_build import COARSENESS, ENLARGE, ENLARGED, LOW, graph_of
+from pipeline.onnx_models import OnnxModel, load_chain_onnx, load_dsr_onnx, load_edgeface_onnx
+from pipeline.onnx_session import session_of
+from pipeline.sample_faces import made_up_faces, refuse_noise, sample_faces
+
+KINDS: tuple[Kind, ...] = ("edgeface", "dsr", "chain")
+LOADERS = {"edgeface": load_edgeface_onnx, "dsr": load_dsr_onnx, "chain": load_chain_onnx}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny EdgeFace and a tiny DSR that does something, with random weights."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    torch.save(get_model("edgeface_tiny").state_dict(), folder / "face.pt")
+    dsr = Dsr(preset("tiny"))
+    with torch.no_grad():
+        for parameter in dsr.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    save_dsr(folder / "dsr.pt", dsr, {"note": "random"})
+    return {"edgeface": folder / "face.pt", "dsr": folder / "dsr.pt"}
+
+
+@pytest.fixture
+def faces(face: Callable[..., RgbImage]) -> NDArray[np.uint8]:
+    return np.stack([face(person, 1) for person in range(8)])
+
+
+@pytest.fixture(scope="module")
+def exported(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """One export of each kind in each format, made when first asked for."""
+    folder = tmp_path_factory.mktemp("exported")
+    rng = np.random.default_rng(0)
+    for person in range(4):  # smooth: a small pattern, enlarged
+        pattern = rng.integers(30, 220, (7, 7, 3)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
+        write_png(folder / "faces" / f"P{person}_1.png", pattern)
+    names = {name: str(path) for name, path in weights.items()}
+
+    def find(what: Kind, to: str = "onnx") -> Path:
+        out = folder / f"{what}.{to}"
+        if not out.is_file():
+            export.main(export.Config(what=what, to=to, out=out, faces=folder / "faces", **names))  # type: ignore[arg-type]
+        return out
+
+    return find
+
+
+@pytest.fixture
+def run(weights: dict[str, Path], people: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Export with the tiny networks, compared on the made-up people; returns the file."""
+
+    def export_one(what: Kind, to: str = "onnx", **more: object) -> Path:
+        given = {"edgeface": str(weights["edgeface"]), "dsr": str(weights["dsr"]), "faces": people, "val_root": people}
+        out = tmp_path / f"{what}.{to}"
+        return export.main(export.Config(**{"what": what, "to": to, "out": out} | given | more))  # type: ignore[arg-type]
+
+    return export_one
+
+
+def original(what: Kind, weights: dict[str, Path]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The same networks as the evaluation loads and calls them."""
+    embedder, (dsr, _) = load_embedder(weights["edgeface"]), load_dsr(weights["dsr"])
+    return {
+        "edgeface": embedder.network,
+        "dsr": dsr,
+        "chain": lambda low: F.normalize(embedder(round_to_8bit(dsr(low.float() / 255)))),
+    }[what]
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_onnx_gives_what_pytorch_gives(
+    what: Kind, exported: Callable[..., Path], weights: dict[str, Path], faces: NDArray[np.uint8]
+) -> None:
+    model, torch_model = LOADERS[what](exported(what), batch_size=3), original(what, weights)
+    for size in (112,) if what == "edgeface" else (8, 31, 64):
+        images = export_check.inputs_of(what, faces, size)  # eight: two chunks of three and one of two
+        with torch.no_grad():
+            expected = torch_model(images).numpy()
+        np.testing.assert_allclose(model(images.numpy()), expected, atol=1e-4)
+        assert model(images.numpy()[:0]).shape == (0, *expected.shape[1:])
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_torchscript_gives_what_pytorch_gives(
+    what: Kind, exported: Callable[..., Path], weights: dict[str, Path], faces: NDArray[np.uint8]
+) -> None:
+    script, torch_model = open_torchscript(exported(what, "torchscript")), original(what, weights)
+    images = export_check.inputs_of(what, faces[:5], 31)
+    with torch.no_grad():
+        np.testing.assert_allclose(script(images).numpy(), torch_model(images).numpy(), atol=1e-4)
+
+
+def test_the_enlargement_is_torchs_bicubic() -> None:
+    model = graph_of(ENLARGE)
+    wanted = {one.name for one in model.graph.output}
+    assert wanted == {ENLARGED, COARSENESS}
+    model.graph.input[0].name = "input"
+    for node in model.graph.node:
+        node.input[:] = ["input" if name == LOW else name for name in node.input]
+    model.graph.node.add(op_type="Identity", input=[ENLARGED], output=["output"])
+    del model.graph.output[:]
+    model.graph.output.add().CopyFrom(
+        onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, ["batch", 3, 112, 112])
+    )
+    enlarge = session_of(model)
+    for size in range(8, 65):
+        low = torch.rand(2, 3, size, size)
+        expected = F.interpolate(low, size=(112, 112), mode="bicubic", align_corners=False)
+        np.testing.assert_allclose(enlarge(low.numpy()), expected.numpy(), atol=1e-5)
+
+
+def test_the_chain_gives_unit_vectors_and_edgeface_is_normalised_outside(
+    exported: Callable[..., Path], faces: NDArray[np.uint8]
+) -> None:
+    chain = load_chain_onnx(exported("chain"))
+    low = export_check.inputs_of("chain", faces, 16).numpy()
+    assert low.dtype == np.uint8
+    np.testing.assert_allclose(np.linalg.norm(chain(low), axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("to", ["onnx", "torchscript"])
+@pytest.mark.parametrize("break_it", ["tolerance", "graph"])
+def test_a_mismatch_is_refused_and_leaves_no_file(
+    to: str, break_it: str, run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "kept" / "face"
+    if break_it == "tolerance":
+        monkeypatch.setattr(export_check, "TOLERANCE", -1.0)
+    else:
+        wrong = {"onnx": "onnx_graph", "torchscript": "torchscript"}[to]
+        make = getattr(export, wrong)
+
+        def make_wrong(kind: Kind, sources: export.Sources) -> object:
+            with torch.no_grad():
+                sources.recogniser().model.head.fc.bias.add_(1)  # type: ignore[union-attr,operator]
+            made = make(kind, sources)
+            with torch.no_grad():
+                sources.recogniser().model.head.fc.bias.sub_(1)  # type: ignore[union-attr,operator]
+            if to == "torchscript":  # it shares its weights with the original
+                made.model.head.fc.bias = torch.nn.Parameter(made.model.head.fc.bias + 1)
+            return made
+
+        monkeypatch.setattr(export, wrong, make_wrong)
+    with pytest.raises(UserError, match=r"differs from PyTorch.*Nothing was written"):
+        run("edgeface", to, out=out)
+    assert not list(out.parent.iterdir())
+
+
+def test_metadata_is_inside(
+    run: Callable[..., Path], exported: Callable[..., Path], weights: dict[str, Path], tmp_path: Path
+) -> None:
+    sums = {name: sha256_of(path) for name, path in weights.items()}
+    thresholds = Thresholds(
+        made_for=MadeFor("face", sums["edgeface"], sums["dsr"]),
+        protocol="lr-hr",
+        degradation="canonical",
+        wanted_fmr=0.001,
+        wanted_fnmr=0.05,
+        development_set=DevelopmentSet("people", "0" * 64, 6, 18),
+        date="2026-01-01",
+        command="python -m pipeline.calibrate",
+        sizes=(SizeThresholds(16, "dsr", 0.3, 0.1), SizeThresholds(None, "hr", 0.29, 0.2)),
+    )
+    thresholds.save(tmp_path / "thresholds.json")
+    chain = load_chain_onnx(run("chain", calibration=tmp_path / "thresholds.json"))
+    found = chain.metadata
+    assert (found.kind, found.precision, found.variant) == ("chain", "float32", "dsr + edgeface_tiny")
+    assert found.source_sha256 == sums
+    assert found.thresholds == thresholds
+    assert "CC BY-NC-SA 4.0" in found.licence
+    assert {"torch", "onnx", "onnxruntime"} <= found.versions.keys()
+    assert chain.sha256 == sha256_of(chain.path)
+    extra = {"metadata.json": ""}
+    torch.jit.load(str(exported("edgeface", "torchscript")), _extra_files=extra)
+    assert json.loads(extra["metadata.json"])["kind"] == "edgeface"
+
+    (tmp_path / "other.json").write_text((tmp_path / "thresholds.json").read_text().replace(sums["dsr"], "f" * 64))
+    with pytest.raises(UserError, match="made with another DSR"):
+        run("chain", calibration=tmp_path / "other.json")
+
+
+def test_thresholds_in_the_working_directory_are_taken_if_they_fit(
+    run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Thresholds(
+        *(MadeFor("other", "a" * 64, None), "lr-hr", "canonical", 0.001, 0.05),
+        *(DevelopmentSet("people", "0" * 64, 6, 18), "2026-01-01", "python -m pipeline.calibrate"),
+        (SizeThresholds(None, "hr", 0.29, 0.2),),
+    ).save(tmp_path / "thresholds.json")
+    assert load_edgeface_onnx(run("edgeface")).metadata.thresholds is None
+    assert "thresholds.json was left out" in capsys.readouterr().out
+
+
+def test_fp16_halves_the_file(
+    run: Callable[..., Path], exported: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    full, half = exported("edgeface"), run("edgeface", precision="fp16")
+    assert half.stat().st_size < 0.65 * full.stat().st_size
+    assert load_edgeface_onnx(half).metadata.precision == "fp16"
+    assert "cosine to float32 1.0000" in capsys.readouterr().out
+    with pytest.raises(UserError, match="a TorchScript is float32"):
+        run("edgeface", "torchscript", precision="fp16")
+
+
+@pytest.mark.parametrize("damage", ["absent", "empty", "half", "foreign", "text", "other kind"])
+def test_a_file_that_is_none_is_refused(damage: str, exported: Callable[..., Path], tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    expected = "no ONNX model that onnxruntime .* can run"
+    if damage == "absent":
+        expected = "is missing: expected an ONNX model"
+    elif damage == "foreign":
+        foreign = graph_of("g (float[n] input) => (float[n] output) { output = Identity(input) }")
+        onnx.save(foreign, path)
+        expected = "was not written by pipeline.export"
+    elif damage == "other kind":
+        path = exported("dsr")
+        expected = "is a model of kind 'dsr', expected 'edgeface'"
+    else:
+        content = exported("edgeface").read_bytes()
+        path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "text": b"no model"}[damage])
+    with pytest.raises(UserError, match=expected):
+        load_edgeface_onnx(path)
+
+
+@pytest.mark.parametrize("cut", [0.9, 0.99, 0.999])
+def test_a_file_without_its_end_is_refused(cut: float, exported: Callable[..., Path], tmp_path: Path) -> None:
+    content = exported("edgeface").read_bytes()
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(content[: int(cut * len(content))])
+    with pytest.raises(UserError, match=r"Copy it again|make it again|Make it again"):
+        load_edgeface_onnx(path)
+
+
+def test_wrong_arrays_are_refused(exported: Callable[..., Path]) -> None:
+    face, chain = load_edgeface_onnx(exported("edgeface")), load_chain_onnx(exported("chain"))
+    good = np.zeros((1, 3, 112, 112), np.float32)
+    for images, expected in (
+        (good[0], "found shape"),
+        (good[:, :, :100], "found shape"),
+        (good.transpose(0, 2, 3, 1), "found shape"),
+        (good.astype(np.uint8), "found uint8"),
+        (good + np.nan, "NaN or infinite"),
+        (good + 255, "found values from 255 to 255"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            face(images)
+    low = np.zeros((1, 3, 16, 16), np.uint8)
+    for images, expected in (
+        (low.astype(np.float32), "found float32"),
+        (low.astype(np.int64), "found int64"),
+        (low[:, :, :7, :7], "found shape"),
+        (np.zeros((1, 3, 65, 65), np.uint8), "found shape"),
+        (low[:, :, :8], "found shape"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            chain(images)
+    for threads, batch in ((-1, 1), (1, 0)):
+        with pytest.raises(UserError, match="expected 0"):
+            OnnxModel(face.path, "edgeface", threads, batch)
+
+
+def test_noise_is_no_face(tmp_path: Path, face: Callable[..., RgbImage]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 112, 112, 3)).astype(np.uint8)
+    with pytest.raises(UserError, match="4 of 4 images look like noise"):
+        refuse_noise(noise, "noise")
+    for number, image in enumerate(noise):
+        write_png(tmp_path / f"P_{number}.png", image)
+    with pytest.raises(UserError, match="look like noise"):
+        sample_faces(tmp_path, 4)
+    refuse_noise(made_up_faces(4), "made-up faces")
+    refuse_noise(np.stack([face(0, 0)]), "patterns")
+
+
+def test_running_an_export_needs_no_torch() -> None:
+    code = "import sys; import pipeline.onnx_models; print('torch' in sys.modules, 'onnx' in sys.modules)"
+    assert onnx_models.OUTPUT == "output"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
