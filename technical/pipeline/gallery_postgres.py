@@ -166,7 +166,7 @@ class PostgresGallery(Gallery):
         except psycopg.Error as error:
             raise UserError(
                 f"{self.where} has no pgvector ({_first_line(error)}). Install it on the server (Debian: "
-                "postgresql-NN-pgvector), and let the database's owner say CREATE EXTENSION vector."
+                "postgresql-NN-pgvector), and say CREATE EXTENSION vector there as a superuser."
             ) from error
         for statement in _SCHEMA:
             self._connection.execute(statement.format(dim=self.dim).encode())
