@@ -1,8 +1,9 @@
-"""Make the training, validation and test sets: synthetic faces, or your own aligned 112x112 faces.
+"""Make the training, validation and test sets: synthetic faces, your own aligned 112x112 faces, or LFW (test only).
 
     python -m dsr.prepare_dataset
     python -m dsr.prepare_dataset synthetic --identities 60 --images 20 --seed 0 --out dataset
     python -m dsr.prepare_dataset folder --source faces.zip --out dataset --val-fraction 0.1 --test-fraction 0.2
+    python -m dsr.prepare_dataset lfw --out dataset
 
 Written are `<out>/{train,val,test}_processed/{hr_images,vlr_images}/<subject>_<n>.png`; nobody is in two splits.
 """
@@ -19,10 +20,13 @@ import tyro
 
 from common.cli import run
 from common.errors import UserError
+from common.images import ImageStore
 from common.paths import REPOSITORY_ROOT, default_dataset
 from dsr.face_import import assign_splits, import_samples, read_labelled, read_sources
-from dsr.split_writer import split_folder, write_splits
+from dsr.lfw import align_photos, fetch_lfw, remove_aligned
+from dsr.split_writer import refuse_existing, split_folder, write_splits
 from dsr.synthetic_set import divide, draw_set
+from facial_rec.detector import DetectorName, load_detector
 
 SMALLEST_VLR, LARGEST_VLR = 8, 64
 
@@ -73,12 +77,34 @@ class Folder:
     """Replace splits that exist."""
 
 
+@dataclass(frozen=True)
+class Lfw:
+    """Fetch LFW through scikit-learn, align it, and write it as the test split."""
+
+    source: Path | None = None
+    """Folder or zip of LFW's original photos, Name/Name_0001.jpg; nothing is downloaded then."""
+    data_home: Path | None = None
+    """Where scikit-learn keeps its data; its own default if not given."""
+    out: Path = Path("dataset")
+    """Folder that the split is written into."""
+    split: str = "test"
+    """Only test: LFW is for testing, and training or tuning on it would make every figure on it worthless."""
+    detector: DetectorName = "mtcnn"
+    """mtcnn works straight after installation; yunet is faster, and its file is downloaded the first time."""
+    weights: Path | None = None
+    """YuNet's ONNX file, where it is not in checkpoints/."""
+    vlr_size: int = 16
+    """Side of the low-resolution images in pixels, 8 to 64."""
+    overwrite: bool = False
+    """Replace a split that exists."""
+
+
 @tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
 @dataclass(frozen=True)
 class Config:
     """Which faces to prepare, and how."""
 
-    kind: Synthetic | Folder = field(default_factory=Synthetic)
+    kind: Synthetic | Folder | Lfw = field(default_factory=Synthetic)
     """Where the faces come from; synthetic if nothing is said."""
 
 
@@ -108,6 +134,28 @@ def convert_folder(cfg: Folder) -> None:
     write_splits(cfg.out, import_samples(faces, splits), counts, cfg.vlr_size, _meta("folder", cfg), cfg.overwrite)
 
 
+def prepare_lfw(cfg: Lfw) -> None:
+    """Write LFW's aligned faces as the test split. A run that was killed goes on where it was.
+
+    UserError for another split, for photos that cannot be fetched or read, and as `load_detector`.
+    """
+    if cfg.split != "test":
+        raise UserError(f"--split {cfg.split}: LFW is a test set. Train and tune on other faces (`folder`).")
+    _check_vlr_size(cfg.vlr_size)
+    refuse_existing(cfg.out, ["test"], cfg.overwrite)
+    detector = load_detector(cfg.detector, cfg.weights)
+    photos = ImageStore(fetch_lfw(cfg.data_home) if cfg.source is None else cfg.source)
+    aligned = cfg.out / f".lfw_{detector.name}"
+    centred = align_photos(photos, aligned, detector)
+    if centred:
+        print(f"{detector.name} found no face in {len(centred)} of {len(photos)} photos: cut out at the usual place.")
+    faces = read_sources([aligned])
+    splits = {face.person: "test" for face in faces}
+    meta = {**_meta("lfw", cfg), "cut_out_without_detection": centred}
+    write_splits(cfg.out, import_samples(faces, splits), {"test": len(faces)}, cfg.vlr_size, meta, cfg.overwrite)
+    remove_aligned(aligned)
+
+
 def ensure_training_data(seed: int = 0) -> Path:
     """The training split that is there, or else the default synthetic set, made now under `dataset/`.
 
@@ -129,6 +177,8 @@ def ensure_training_data(seed: int = 0) -> Path:
 def main(cfg: Config) -> None:
     if isinstance(cfg.kind, Folder):
         convert_folder(cfg.kind)
+    elif isinstance(cfg.kind, Lfw):
+        prepare_lfw(cfg.kind)
     else:
         make_synthetic(cfg.kind)
 
@@ -138,15 +188,20 @@ def _check_vlr_size(size: int) -> None:
         raise UserError(f"--vlr-size {size}: expected {SMALLEST_VLR} to {LARGEST_VLR}, the sizes that DSR takes.")
 
 
-def _meta(kind: str, cfg: Synthetic | Folder) -> dict[str, Any]:
+def _meta(kind: str, cfg: Synthetic | Folder | Lfw) -> dict[str, Any]:
     """What made a split: enough to make it again. The number of workers and --overwrite change nothing in it."""
     options = {name: _plain(value) for name, value in asdict(cfg).items() if name not in ("workers", "overwrite")}
     words = ["python", "-m", "dsr.prepare_dataset", kind]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             words += [] if one is None else [f"--{name.replace('_', '-')}", str(one)]
-    source = "drawn by dsr.synthetic; no photograph" if kind == "synthetic" else options["source"]
-    return {"command": shlex.join(words), "source": source, "seed": cfg.seed, "options": options}
+    sources = {
+        "synthetic": "drawn by dsr.synthetic; no photograph",
+        "lfw": "LFW, test only",
+        "folder": options.get("source"),
+    }
+    seed = {} if isinstance(cfg, Lfw) else {"seed": cfg.seed}
+    return {"command": shlex.join(words), "source": sources[kind], **seed, "options": options}
 
 
 def _plain(value: Any) -> Any:
