@@ -30,8 +30,8 @@ from pipeline.embedding import embed_images
 from pipeline.networks import DEFAULT_EDGEFACE, load_chain
 
 Vectors = NDArray[np.float32]
-AVERAGE = (0.20, 0.25, 0.275, 0.30, 0.325, 0.35, 0.40)
-DENSE = (0.40, 0.50, 0.55, 0.60, 0.65, 0.70)
+AVERAGE = (0.20, 0.225, 0.25, 0.275, 0.30, 0.35, 0.40)
+DENSE = (0.40, 0.425, 0.45, 0.475, 0.50, 0.55, 0.60)
 HEADER = ("way", "clusters", "pairwise P", "R", "F", "BCubed P", "R", "F")
 
 
