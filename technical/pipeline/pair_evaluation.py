@@ -131,13 +131,14 @@ def evaluate(
         for case, base in ((case, Case(case.recogniser, case.protocol, case.size, "bicubic")) for case in cases)
         if case.method == "dsr"
     }
-    between = {
-        (case, base): differences(
-            entries[case]["figures"], entries[base]["figures"], replicates[case], replicates[base]
-        )
-        for case, base in _against_first(cases)
-    }
+    between = {pair: _but_images(gap(*pair)) for pair in _against_first(cases)}
     return Evaluation(entries, gaps, between, scores)
+
+
+def _but_images(figures: dict[str, Any]) -> dict[str, Any]:
+    """Without PSNR, SSIM and LPIPS, which are the same for every recogniser."""
+    of_images = [name for name in QUALITY if name != "identity_loss"]
+    return {name: value for name, value in figures.items() if name.removesuffix("_ci95") not in of_images}
 
 
 def _against_first(cases: Sequence[Case]) -> list[tuple[Case, Case]]:
