@@ -22,7 +22,40 @@ SIZES = (8, 16, 23, 32, 64)
 TOLERANCE = 1e-4
 LEAST_COSINE: dict[Precision, float] = {"float32": 0.9999, "fp16": 0.999, "int8": 0.98, "int8-dynamic": 0.98}
 
+LARGEST_SHARE_APART = 1e-3
+
 Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """The 8-bit image between the DSR and EdgeFace of a chain, exported and in PyTorch.
+
+    A value within 1e-6 of a rounding edge falls to either side, whoever computes it, and one level in one pixel moves
+    an embedding by up to 1e-4. So the halves are compared by themselves: the levels, and what is made of the same ones.
+    """
+
+    exported: Callable[[Tensor], Array]
+    """uint8 faces `(N, 3, n, n)` -> levels 0 to 255, `(N, 3, 112, 112)`."""
+    original: Callable[[Tensor], Tensor]
+    """The same in PyTorch."""
+    embed: Callable[[Tensor], Tensor]
+    """Levels -> unit embeddings `(N, 512)`, in PyTorch."""
+
+    def expected(self, images: Tensor) -> tuple[Array, float]:
+        """What PyTorch makes of the exported levels, and the share of them that differ from PyTorch's.
+
+        Raises UserError where a level differs by more than one, or more than one in a thousand differ at all.
+        """
+        found = self.exported(images)
+        apart = np.abs(found - self.original(images).numpy())
+        share = float((apart > 0).mean())
+        if not apart.max() <= 1 or share > LARGEST_SHARE_APART:
+            raise UserError(
+                f"The exported DSR differs from PyTorch by up to {apart.max():.0f} of 255 levels, in {share:.2%} of "
+                f"the values; expected at most 1 level in {LARGEST_SHARE_APART:.1%}. Nothing was written."
+            )
+        return self.embed(torch.from_numpy(found)).numpy(), share
 
 
 @dataclass(frozen=True)
@@ -36,6 +69,8 @@ class Agreement:
     faces: int
     sizes: tuple[int, ...]
     """Sides of the inputs in pixels."""
+    rounded_apart: float | None = None
+    """Largest share of values between a chain's halves that were rounded to another level than in PyTorch."""
 
     def refuse_below(self, precision: Precision, what: str) -> None:
         """Raise UserError unless the two agree as `precision` must: float32 within 1e-4, all by their cosine."""
@@ -61,11 +96,19 @@ def inputs_of(kind: Kind, faces: Faces, size: int) -> Tensor:
 
 @torch.no_grad()
 def compare(
-    kind: Kind, exported: Callable[[Tensor], Array], original: Callable[[Tensor], Tensor], faces: Faces
+    kind: Kind,
+    exported: Callable[[Tensor], Array],
+    original: Callable[[Tensor], Tensor],
+    faces: Faces,
+    rounding: Rounding | None = None,
 ) -> Agreement:
-    """`exported` against `original` at batch 1, 3 and 32 (as far as there are faces) and at several sizes."""
+    """`exported` against `original` at batch 1, 3 and 32 (as far as there are faces) and at several sizes.
+
+    With `rounding`, the largest difference of a chain is that to PyTorch's embedding of the same rounded images; the
+    cosine is to PyTorch's whole chain.
+    """
     sizes = (112,) if kind == "edgeface" else SIZES
-    differences, cosines = [], []
+    differences, cosines, shares = [], [], []
     for size in sizes:
         images = inputs_of(kind, faces[: max(BATCHES)], size)
         expected = original(images).numpy()
@@ -76,9 +119,13 @@ def compare(
                     f"The exported {kind} gives {found.shape} for a batch of {batch} at {size} pixels, expected "
                     f"{wanted.shape}. Nothing was written."
                 )
-            differences.append(float(np.abs(found - wanted).max()))
             cosines.append(float(cosines_of(kind, found, wanted).min()))
-    return Agreement(max(differences), min(cosines), min(len(faces), max(BATCHES)), sizes)
+            if rounding is not None:
+                wanted, share = rounding.expected(images[:batch])
+                shares.append(share)
+            differences.append(float(np.abs(found - wanted).max()))
+    apart = max(shares) if shares else None
+    return Agreement(max(differences), min(cosines), min(len(faces), max(BATCHES)), sizes, apart)
 
 
 def cosines_of(kind: Kind, found: Array, wanted: Array) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from dsr.degradation import HR_SIZE, round_to_8bit
 from dsr.model import REFERENCE_SIZE, Dsr
 from facial_rec.edgeface import EdgeFace, normalise
 from facial_rec.weights import load_strictly, read_edgeface_state, recognise
+from pipeline.export_check import Array, Rounding
 from pipeline.model_metadata import Kind
 from pipeline.onnx_build import (
     COARSENESS,
@@ -93,35 +94,40 @@ def reference(kind: Kind, sources: Sources) -> Callable[[Tensor], Tensor]:
     recogniser, upscaler = sources.recogniser(), sources.upscaler()
 
     def chain(low: Tensor) -> Tensor:
-        restored = round_to_8bit(upscaler(low.float().div(255.0)))
-        return F.normalize(recogniser(normalise(restored)))
+        return _embed(recogniser, round_to_8bit(upscaler(low.float().div(255.0))))
 
     return chain
+
+
+def rounding(sources: Sources, levels: Callable[[Tensor], Array]) -> Rounding:
+    """The chain's rounding in PyTorch, beside the `levels` of an exported one."""
+    recogniser, upscaler = sources.recogniser(), sources.upscaler()
+    return Rounding(
+        exported=levels,
+        original=lambda low: upscaler(low.float().div(255.0)).mul(255.0).round(),
+        embed=lambda found: _embed(recogniser, found.div(255.0)),
+    )
+
+
+def _embed(recogniser: EdgeFace, images: Tensor) -> Tensor:
+    return F.normalize(recogniser(normalise(images)))
 
 
 class DsrBody(nn.Module):
     """The DSR after its enlargement: `(B, 3, 112, 112)` and log2(n / 32) `(1,)` -> `(B, 3, 112, 112)` in [0, 1].
 
-    The channel that tells the network its input's size is constant over the image, so what the first convolution makes
-    of it is the same map for every face, times the value.
+    `Dsr.forward`, step by step, with the size as a tensor: a trace would freeze a number.
     """
-
-    weight: Tensor
-    of_size: Tensor
 
     def __init__(self, dsr: Dsr) -> None:
         super().__init__()
         self.dsr = dsr
-        weight = dsr.stem.weight
-        self.register_buffer("weight", weight[:, :-1].detach().clone())
-        ones = weight.new_ones(1, 1, dsr.grid, dsr.grid)
-        self.register_buffer("of_size", F.conv2d(ones, weight[:, -1:], padding=1).detach())
 
     def forward(self, enlarged: Tensor, coarseness: Tensor) -> Tensor:
         dsr = self.dsr
         folded = F.pixel_unshuffle(enlarged - 0.5, dsr.config.cell)
-        features = F.conv2d(folded, self.weight, dsr.stem.bias, padding=1)
-        features = features + (dsr.position + coarseness * self.of_size)
+        size_map = folded[:, :1] * 0.0 + coarseness  # as many as there are images, without asking how many
+        features = dsr.stem(torch.cat([folded, size_map], dim=1)) + dsr.position
         features = features + dsr.body(features)
         return (enlarged + F.pixel_shuffle(dsr.last(features), dsr.config.cell)).clamp(0.0, 1.0)
 

@@ -176,6 +176,21 @@ def finished(model: ModelProto, metadata: ModelMetadata) -> ModelProto:
     return model
 
 
+def levels_of(model: ModelProto) -> ModelProto:
+    """A chain's graph up to the rounding between its halves: gives the levels 0 to 255 as `output`."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    (rounding,) = [node for node in copy.graph.node if node.op_type == "Round"]
+    for node in copy.graph.node:
+        node.output[:] = ["embedding" if name == OUTPUT else name for name in node.output]
+    copy.graph.node.append(helper.make_node("Identity", [rounding.output[0]], [OUTPUT]))
+    copy.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", 3, HR_SIZE, HR_SIZE])
+    )
+    _drop_unused(copy)
+    return copy
+
+
 def store_fp16(model: ModelProto) -> ModelProto:
     """A copy that stores its weights in 16 bit and computes in 32, as fast as before: onnxruntime widens them at start.
 

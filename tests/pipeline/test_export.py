@@ -306,3 +306,24 @@ def test_running_an_export_needs_no_torch() -> None:
     assert onnx_models.OUTPUT == "output"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_chain_may_round_edges_otherwise_and_nothing_else(faces: NDArray[np.uint8]) -> None:
+    images = torch.from_numpy(faces[:2].transpose(0, 3, 1, 2).copy())
+    levels = torch.full((2, 3, 112, 112), 100.0)
+
+    def rounding(change: torch.Tensor) -> export_check.Rounding:
+        return export_check.Rounding(
+            exported=lambda _: (levels + change).numpy(),
+            original=lambda _: levels,
+            embed=lambda found: found.flatten(1)[:, :512],
+        )
+
+    one = torch.zeros_like(levels)
+    one[0, 0, 0, 5] = 1
+    expected, share = rounding(one).expected(images)
+    assert share == pytest.approx(1 / levels.numel())
+    assert expected[0, 5] == 101
+    for change, found in ((2 * one, "up to 2 of 255 levels"), (torch.ones_like(levels), "in 100.00% of")):
+        with pytest.raises(UserError, match=found):
+            rounding(change).expected(images)
