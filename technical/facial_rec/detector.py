@@ -48,7 +48,7 @@ class Detector(Protocol):
         """
 
 
-def load_detector(name: str = "mtcnn", file: Path | None = None, threads: int = 0) -> Detector:
+def load_detector(name: str = "mtcnn", file: Path | str | None = None, threads: int = 0) -> Detector:
     """The detector `name`, one of `DETECTORS`.
 
     `file` is YuNet's ONNX file, where it is not the one downloaded into `checkpoints/`. `threads` is for MTCNN: 0 lets

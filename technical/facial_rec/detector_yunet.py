@@ -38,7 +38,7 @@ class YunetDetector:
 
     name = "yunet"
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path | str | None = None) -> None:
         path = _published(file)
         try:
             self._network = cv2.FaceDetectorYN.create(
@@ -71,9 +71,9 @@ class YunetDetector:
         return rows
 
 
-def _published(file: Path | None) -> Path:
+def _published(file: Path | str | None) -> Path:
     """The path of the published file; UserError for any other."""
-    path = find_weights(FILE) if file is None else file
+    path = find_weights(FILE) if file is None else Path(file)
     if path is None:
         return fetch_file(ADDRESS, REPOSITORY_ROOT / "checkpoints" / FILE, SHA256)
     if not path.is_file():
