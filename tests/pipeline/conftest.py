@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
+import onnx.helper
+import onnx.parser
 import pytest
 import torch
 
@@ -13,8 +16,12 @@ from common.images import RgbImage, write_png
 from dsr.checkpoint import save_dsr
 from dsr.degradation import canonical_reduce
 from dsr.model import Dsr, preset
+from facial_rec.alignment import template
+from facial_rec.detector import DetectedFace
 from facial_rec.edgeface import get_model
+from facial_rec.thresholds import Thresholds
 from pipeline.degradations import to_tensor
+from pipeline.model_metadata import Kind, ModelMetadata
 
 
 def made_face(person: int, photo: int, size: int = 112) -> RgbImage:
@@ -69,3 +76,93 @@ def dsr(tmp_path: Path) -> Path:
     path = tmp_path / "tiny_dsr.pt"
     save_dsr(path, Dsr(preset("tiny")), {"note": "random"})
     return path
+
+
+# As `pooled`, in 512 numbers. Of the chain, any size is enlarged first.
+_POOL = """
+    cells = AveragePool<kernel_shape = [16, 16], strides = [16, 16]>({images})
+    flat = Flatten<axis = 1>(cells)
+    room = Constant<value = int64[4] {{0, 0, 0, 365}}>()
+    {result} = Pad(flat, room)
+"""
+_EDGEFACE = f"""
+face (float[batch, 3, 112, 112] input) => (float[batch, 512] output)
+{{{_POOL.format(images="input", result="output")}}}
+"""
+_CHAIN = f"""
+chain (uint8[batch, 3, n, n] input) => (float[batch, 512] output)
+{{
+    levels = Cast<to = 1>(input)
+    half = Constant<value = float {{127.5}}>()
+    one = Constant<value = float {{1.0}}>()
+    scaled = Div(levels, half)
+    centred = Sub(scaled, one)
+    first = Shape<start = 0, end = 2>(input)
+    side = Constant<value = int64[2] {{112, 112}}>()
+    sizes = Concat<axis = 0>(first, side)
+    large = Resize<mode = "linear">(centred, , , sizes)
+    {_POOL.format(images="large", result="pooled")}
+    output = LpNormalization<axis = 1, p = 2>(pooled)
+}}
+"""
+
+
+@pytest.fixture(scope="session")
+def write_onnx() -> Callable[..., Path]:
+    """Writes a model for made-up faces that says which weights, by their SHA-256, and which thresholds are its."""
+
+    def write(path: Path, kind: Kind, edgeface: str = "e" * 64, thresholds: Thresholds | None = None) -> Path:
+        sources = {"edgeface": edgeface} if kind == "edgeface" else {"edgeface": edgeface, "dsr": "d" * 64}
+        metadata = ModelMetadata(kind, "float32", "pooled", sources, "none", {"onnx": onnx.__version__}, thresholds)
+        text = _EDGEFACE if kind == "edgeface" else _CHAIN
+        model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 20]>{text}')
+        onnx.helper.set_model_props(model, metadata.properties())
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def onnx_files(tmp_path_factory: pytest.TempPathFactory, write_onnx: Callable[..., Path]) -> dict[str, str]:
+    """`edgeface` and `chain`, of the same weights."""
+    folder = tmp_path_factory.mktemp("onnx")
+    kinds: tuple[Kind, ...] = ("edgeface", "chain")
+    return {kind: str(write_onnx(folder / f"{kind}.onnx", kind)) for kind in kinds}
+
+
+class BlockDetector:
+    """Finds squares that are not black, from left to right, and takes each for a face that fills its square."""
+
+    name = "blocks"
+
+    def detect(self, image: RgbImage) -> list[DetectedFace]:
+        _, _, boxes, _ = cv2.connectedComponentsWithStats((image.max(axis=2) > 24).astype(np.uint8))
+        faces = []
+        for left, top, width, height, _ in sorted(boxes[1:].tolist()):
+            side = (width + height) / 2
+            if side >= 6:
+                box = np.array([left, top, left + width - 1, top + height - 1], np.float32)
+                faces.append(DetectedFace(box, (template(round(side)) + np.array([left, top])).astype(np.float32), 0.9))
+        return faces
+
+
+@pytest.fixture
+def blocks() -> BlockDetector:
+    return BlockDetector()
+
+
+@pytest.fixture(scope="session")
+def photo_of() -> Callable[..., RgbImage]:
+    """A black photo with faces in it: (person, photo, side in pixels) each, from left to right."""
+
+    def paste(*faces: tuple[int, int, int], height: int = 160) -> RgbImage:
+        image = np.zeros((height, 16 + sum(side + 16 for *_, side in faces), 3), np.uint8)
+        left = 16
+        for person, photo, side in faces:
+            small = cv2.resize(made_face(person, photo), (side, side), interpolation=cv2.INTER_AREA)
+            image[16 : 16 + side, left : left + side] = small.clip(30, 255)
+            left += side + 16
+        return image
+
+    return paste

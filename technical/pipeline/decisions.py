@@ -1,0 +1,87 @@
+"""From a score to an answer: which thresholds a recogniser uses, and what it says by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UserError
+from facial_rec.thresholds import DEFAULT_THRESHOLD, Answer, Thresholds, decide_without_file
+from pipeline.face_crops import Face
+from pipeline.model_metadata import ModelMetadata
+
+UNCALIBRATED = (
+    f"not calibrated: {DEFAULT_THRESHOLD} is a convention, and the same at every resolution; "
+    "`python -m pipeline.calibrate` makes a table"
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for two faces, and what it rests on."""
+
+    answer: Answer
+    """`same`, `different`, or `cannot tell`."""
+    score: float
+    """Cosine similarity, -1 to 1."""
+    threshold: float | None
+    """Score from which the answer is `same`; None where none is calibrated."""
+    reject: float | None
+    """Score below which it is `different`; in between nothing can be told."""
+    resolution: int
+    """Of the smaller of both faces, the probe, in pixels; above the largest calibrated one all are alike."""
+    calibrated: bool
+    reason: str
+    """One sentence with the numbers behind the answer."""
+    notes: tuple[str, ...] = ()
+    """Where the thresholds fit these two faces less well than they should."""
+
+
+def thresholds_for(chain: ModelMetadata, edgeface: ModelMetadata, file: Path | None = None) -> Thresholds | None:
+    """The table in `file`, else that inside one of the models; None where there is none.
+
+    Raises UserError for a file that cannot be read, and for a table that was made for other weights.
+    """
+    found = Thresholds.load(file) if file is not None else chain.thresholds or edgeface.thresholds
+    if found is not None:
+        try:
+            found.check_made_for(chain.source_sha256["edgeface"], chain.source_sha256["dsr"])
+        except UserError as error:
+            raise UserError(f"{file or 'The table inside the models'}: {error}") from error
+    return found
+
+
+def decide(score: float, first: Face, second: Face, thresholds: Thresholds | None) -> Verdict:
+    """The answer for the faces `first` and `second`, whose embeddings have the cosine `score`. UserError for NaN."""
+    probe = min(first, second, key=lambda face: face.resolution)
+    if thresholds is None:
+        decision = decide_without_file(score)
+        accept, reject, notes = DEFAULT_THRESHOLD, DEFAULT_THRESHOLD, (UNCALIBRATED,)
+        return Verdict(decision.answer, score, accept, reject, probe.resolution, False, decision.reason, notes)
+    decision, row = thresholds.decide(score, probe.resolution), thresholds.for_size(probe.resolution)
+    return Verdict(
+        answer=decision.answer,
+        score=score,
+        threshold=row.accept,
+        reject=row.reject,
+        resolution=probe.resolution,
+        calibrated=True,
+        reason=decision.reason,
+        notes=_misfits(probe, max(first.resolution, second.resolution), thresholds),
+    )
+
+
+def _misfits(probe: Face, larger: int, thresholds: Thresholds) -> tuple[str, ...]:
+    """In what the two faces, the larger one of `larger` pixels, differ from those of the calibration."""
+    low = [row.size for row in thresholds.sizes if row.size is not None]
+    if not low or probe.resolution > low[-1]:
+        return ()
+    notes = []
+    if thresholds.protocol == "lr-hr" and larger <= low[-1]:
+        notes.append("both faces are small; the thresholds are for a small face against a large one")
+    if thresholds.protocol == "lr-lr" and larger > low[-1]:
+        notes.append("one face is large; the thresholds are for two small ones")
+    if (thresholds.for_size(probe.resolution).method == "dsr") != probe.by_dsr:
+        ways = ("by way of", "without") if probe.by_dsr else ("without", "by way of")
+        notes.append(f"the face was embedded {ways[0]} the DSR, and the thresholds were chosen {ways[1]} it")
+    return tuple(notes)
