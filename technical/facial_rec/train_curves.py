@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
+from matplotlib.figure import Figure
 
 from common.files import replacing
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 VALIDATION = {
     "accuracy": "accuracy",
@@ -22,7 +19,8 @@ VALIDATION = {
 
 def save_curves(path: Path, steps: list[dict[str, Any]], records: list[dict[str, Any]]) -> None:
     """Write a PNG from the records of `losses.jsonl` and of `metrics.jsonl`."""
-    figure, (losses, rates, figures) = plt.subplots(1, 3, figsize=(15, 4.2))
+    figure = Figure(figsize=(15, 4.2))
+    losses, rates, figures = figure.subplots(1, 3)
     losses.plot([one["step"] for one in steps], [one["loss"] for one in steps], alpha=0.4, label="step")
     losses.plot([one["step"] for one in records], [one["loss"] for one in records], marker=".", label="mean")
     losses.set_title("training loss")
@@ -39,4 +37,3 @@ def save_curves(path: Path, steps: list[dict[str, Any]], records: list[dict[str,
     figure.tight_layout()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=90)
-    plt.close(figure)
