@@ -35,7 +35,9 @@ def annotate(image: RgbImage, people: Sequence[Identification]) -> RgbImage:
         colour = KNOWN_COLOUR if one.name else OTHER_COLOURS[one.label]
         left, top, right, bottom = one.face.box
         draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=max(1, height // 8))
-        draw.text((left, top - 1.3 * height), f"{one.label} {one.verdict.score:.2f}", fill=colour, font=font)
+        words, place = f"{one.label} {one.verdict.score:.2f}", (left, max(0.0, top - 1.3 * height))
+        draw.rectangle(draw.textbbox(place, words, font=font), fill=colour)
+        draw.text(place, words, fill=(0, 0, 0), font=font)
     return np.array(picture)
 
 

@@ -152,7 +152,7 @@ def enrol(cfg: Enrol) -> None:
         found = collect(recogniser, photos_in(cfg.photos), cfg.aligned, one_each=True, largest=cfg.largest)
         kept = recogniser.enrol_faces(gallery, name, found.faces)
         where = gallery.where
-    lines = [f"{name}: {len(kept.faces)} faces enrolled in {where}", *(describe(face) for face in kept.faces)]
+    lines = [f"{name}: {_faces(len(kept.faces))} enrolled in {where}", *(describe(face) for face in kept.faces)]
     _answer(cfg, {"gallery": where, **kept.record(), "skipped": found.problems}, lines, found)
 
 
@@ -177,11 +177,11 @@ def cluster(cfg: Cluster) -> None:
     embeddings = np.stack([one.embedding for one in found.faces])
     groups = clusters_of(cluster_embeddings(embeddings, cfg.threshold), embeddings)
     names = [describe(one.face) for one in found.faces]
-    sheet = _Faces(found.faces, photos)
+    sheet = _Pictures(found.faces, photos)
     write_contact_sheet(cfg.out, groups, sheet.read, names)
     people = [[found.faces[place].face for place in group.faces] for group in groups]
     lines = [
-        f"person {number}: {len(faces)} faces: {', '.join(dict.fromkeys(face.photo for face in faces))}"
+        f"person {number}: {_faces(len(faces))}: {', '.join(dict.fromkeys(face.photo for face in faces))}"
         for number, faces in enumerate(people, start=1)
     ]
     record = {
@@ -214,7 +214,7 @@ def watch_source(cfg: Watch) -> None:
     print(f"{pictures} frames: {faces} faces, {len(frames.problems)} problems", file=sys.stderr)
 
 
-class _Faces:
+class _Pictures:
     """The pictures for the page, read again: thousands of faces would fill the memory."""
 
     def __init__(self, faces: Sequence[EmbeddedFace], photos: Sequence[NamedPhoto]) -> None:
@@ -227,12 +227,17 @@ class _Faces:
         return image if face.landmarks is None else align_face(image, face.landmarks)
 
 
+def _faces(count: int) -> str:
+    return "1 face" if count == 1 else f"{count} faces"
+
+
 def _verdict(verdict: Verdict) -> list[str]:
     limits = "no threshold" if verdict.threshold is None else f"threshold {verdict.threshold:.3f}"
     if verdict.reject is not None and verdict.reject != verdict.threshold:
         limits += f", different below {verdict.reject:.3f}"
-    line = f"{verdict.answer}: score {verdict.score:.3f}, {limits}, at {verdict.resolution} pixels. {verdict.reason}"
-    return [line, *(f"note: {note}" for note in verdict.notes)]
+    line = f"{verdict.answer}: score {verdict.score:.3f}, {limits}, at {verdict.resolution} pixels"
+    why = [f"note: {verdict.reason}"] if verdict.reject is None else []  # else the numbers say it
+    return [line, *why, *(f"note: {note}" for note in verdict.notes)]
 
 
 def _identified(one: Identification) -> list[str]:

@@ -149,6 +149,7 @@ def test_identify(run: Run, gallery: Path, photos: Path, photo_of: PhotoOf, tmp_
     assert status == 0
     lines = out.splitlines()
     assert "both.png, face 1: 60 pixels: Ann; same: score 0." in lines[0]
+    assert lines[0].endswith("threshold 0.350, at 60 pixels")
     assert "both.png, face 2: 18 pixels, by way of the DSR: Bob; same" in lines[2]
     assert sum(line.startswith("note: not calibrated") for line in lines) == 1, "said once"
     write_png(photos / "new.png", photo_of((5, 0, 90)))
