@@ -35,7 +35,7 @@ from pipeline.folder_faces import Collected, collect
 from pipeline.frames import open_frames
 from pipeline.gallery import check_name
 from pipeline.photos import NamedPhoto, photos_in
-from pipeline.recogniser import Recogniser, RecogniserSettings
+from pipeline.recogniser import Recogniser, RecogniserSettings, nobody
 from pipeline.recognition import Identification, describe
 from pipeline.watch import watch
 
@@ -162,6 +162,8 @@ def identify(cfg: Identify) -> None:
         raise UserError(f"--top {cfg.top}: expected 1 or more.")
     recogniser = Recogniser(cfg)
     with recogniser.open_gallery(cfg.gallery, create=False) as gallery:
+        if not len(gallery):
+            raise nobody(gallery)
         found = collect(recogniser, photos_in(cfg.photos), cfg.aligned)
         answers = recogniser.identify_faces(gallery, found.faces, cfg.top)
         where = gallery.where
@@ -202,7 +204,7 @@ def watch_source(cfg: Watch) -> None:
         progress_bar(frames.total, "watching", "frame") as progress,
     ):
         if not len(gallery):
-            raise UserError(f"The gallery {gallery.where} holds nobody. Enrol somebody first.")
+            raise nobody(gallery)
         for seen in watch(recogniser, gallery, frames, cfg.aligned):
             print(json.dumps(seen.record()), flush=True)
             write(seen.frame, seen.people)

@@ -183,7 +183,7 @@ class Recogniser:
             return []
         found = gallery.search(np.stack([one.embedding for one in faces]), top)
         if not all(found):
-            raise UserError(f"The gallery {gallery.where} holds nobody. Enrol somebody first.")
+            raise nobody(gallery)
         return [self._identified(one.face, matches) for one, matches in zip(faces, found, strict=True)]
 
     def _identified(self, face: Face, matches: Sequence[Match]) -> Identification:
@@ -191,6 +191,11 @@ class Recogniser:
         verdict = decide(best.score, face, enrolled_face(best), self.thresholds)
         candidates = tuple(Candidate(one.name, one.score, one.embedding_id) for one in matches)
         return Identification(face, best.name if verdict.answer == "same" else None, verdict, candidates)
+
+
+def nobody(gallery: Gallery) -> UserError:
+    """What to tell a user whose gallery is empty."""
+    return UserError(f"The gallery {gallery.where} holds nobody. Enrol somebody first.")
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from pipeline.face_crops import Face
+from common.errors import UserError
+from pipeline.face_crops import Face, FaceCrop
 from pipeline.frames import Frame, Frames
 from pipeline.gallery import Gallery
 from pipeline.recogniser import Recogniser
@@ -34,13 +35,26 @@ class Seen:
 
 
 def watch(recogniser: Recogniser, gallery: Gallery, frames: Frames, aligned: bool = False) -> Iterator[Seen]:
-    """Who is in each picture of `frames`; nobody where no face is found. Raises UserError as `identify_faces`."""
+    """Who is in each picture of `frames`; nobody where no face is found.
+
+    A picture that cannot be used adds to `frames.problems`. Raises UserError as `identify_faces` and `load_detector`.
+    """
+    if not aligned:
+        _ = recogniser.detector  # one that cannot be loaded is no picture's fault
     while group := list(islice(frames.pictures, FRAMES_TOGETHER)):
-        crops = [recogniser.find(frame.image, aligned, frame.name) for frame in group]
+        crops = [_crops(recogniser, frame, aligned, frames.problems) for frame in group]
         faces = recogniser.embed([crop for found in crops for crop in found])
         people = iter(recogniser.identify_faces(gallery, faces, top=1))
         for frame, found in zip(group, crops, strict=True):
             yield Seen(frame, tuple(islice(people, len(found))))
+
+
+def _crops(recogniser: Recogniser, frame: Frame, aligned: bool, problems: list[str]) -> list[FaceCrop]:
+    try:
+        return recogniser.find(frame.image, aligned, frame.name)
+    except UserError as error:
+        problems.append(str(error))
+        return []
 
 
 def _line(one: Identification) -> dict[str, Any]:

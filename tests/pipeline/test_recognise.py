@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -238,6 +239,25 @@ def test_watch_a_folder(run: Run, gallery: Path, photos: Path, tmp_path: Path) -
     picture, original = (np.asarray(Image.open(path)) for path in (written[0], photos / "ann_1.png"))
     assert picture.shape == original.shape
     assert (picture != original).any()
+
+
+def test_watch_aligned_faces(run: Run, gallery: Path, tmp_path: Path, face: Callable[..., RgbImage]) -> None:
+    write_png(tmp_path / "frames" / "1.png", face(1, 4))
+    write_png(tmp_path / "frames" / "2.png", face(1, 4)[:, :90])
+    status, out, err = run("watch", tmp_path / "frames", "--gallery", gallery, "--aligned")
+    assert status == 0
+    labels = [[one["label"] for one in json.loads(line)["faces"]] for line in out.splitlines()]
+    assert labels == [["Bob"], []]
+    assert "skipped: 2.png is 90x112: an aligned face is square" in err
+
+
+def test_a_gallery_without_anybody(run: Run, gallery: Path, photos: Path, film: Path) -> None:
+    with sqlite3.connect(gallery) as connection:
+        connection.execute("DELETE FROM embeddings")
+    for words in (["identify", photos / "bob.png"], ["watch", film]):
+        status, out, err = run(*words, "--gallery", gallery)
+        assert (status, out) == (2, "")
+        assert "holds nobody. Enrol somebody first" in err
 
 
 def test_watch_refuses_what_is_no_video(run: Run, gallery: Path, photos: Path, tmp_path: Path) -> None:
