@@ -40,8 +40,6 @@ def collect(
 
     Raises UserError where no photo gave a face.
     """
-    if not photos:
-        raise UserError("no photo was given: expected at least one photo, folder or zip.")
     if not aligned:
         _ = recogniser.detector  # one that cannot be loaded is not the photos' fault
     found, waiting = Collected(len(photos)), list[FaceCrop]()

@@ -65,7 +65,9 @@ def decode_photo(data: bytes, name: str) -> RgbImage:
 
 
 def photos_in(paths: Sequence[Path]) -> list[NamedPhoto]:
-    """The photos at `paths`: files, and all images in folders and zips. UserError as `ImageStore`."""
+    """The photos at `paths`: files, and all images in folders and zips. UserError for none, and as `ImageStore`."""
+    if not paths:
+        raise UserError("no photo was given: expected at least one photo, folder or zip.")
     found: list[NamedPhoto] = []
     for path in paths:
         if path.is_dir() or path.suffix.lower() == ".zip":

@@ -147,9 +147,9 @@ def verify(cfg: Verify) -> None:
 
 def enrol(cfg: Enrol) -> None:
     """Add the faces of the photos to the gallery. UserError where none gave exactly one face."""
-    name, recogniser = check_name(cfg.name), Recogniser(cfg)
+    name, photos, recogniser = check_name(cfg.name), photos_in(cfg.photos), Recogniser(cfg)
     with recogniser.open_gallery(cfg.gallery) as gallery:  # first, because it may refuse
-        found = collect(recogniser, photos_in(cfg.photos), cfg.aligned, one_each=True, largest=cfg.largest)
+        found = collect(recogniser, photos, cfg.aligned, one_each=True, largest=cfg.largest)
         kept = recogniser.enrol_faces(gallery, name, found.faces)
         where = gallery.where
     lines = [f"{name}: {_faces(len(kept.faces))} enrolled in {where}", *(describe(face) for face in kept.faces)]

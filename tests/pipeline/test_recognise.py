@@ -143,6 +143,10 @@ def test_enrol_names_what_it_leaves_out(run: Run, photos: Path, tmp_path: Path) 
     assert status == 2
     assert "dark.png: blocks found no face" in err
     assert run("enrol", "", photos / "bob.png", "--gallery", where)[0] == 2
+    status, _, err = run("enrol", "Cid", "--gallery", tmp_path / "new.sqlite")
+    assert status == 2
+    assert "no photo was given" in err
+    assert not (tmp_path / "new.sqlite").exists()
 
 
 def test_identify(run: Run, gallery: Path, photos: Path, photo_of: PhotoOf, tmp_path: Path) -> None:
