@@ -23,7 +23,7 @@ def fetch_file(address: str, target: Path, sha256: str) -> Path:
     print(f"{target.name} is not in {target.parent}: downloading {address}")
     with replacing(target) as temporary:
         try:
-            _stream(address, temporary)
+            stream(address, temporary)
         except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
             raise UserError(
                 f"{target.name} is not here and {address} could not be fetched ({error}). "
@@ -42,7 +42,8 @@ def require_sha256(path: Path, sha256: str, what: str = "") -> None:
         )
 
 
-def _stream(address: str, target: Path) -> None:
+def stream(address: str, target: Path) -> None:
+    """Write what `address` sends to `target`, with progress. Raises OSError and HTTPException as urllib does."""
     with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response, open(target, "wb") as file:
         total = int(response.headers.get("Content-Length") or 0) or None
         with tqdm.wrapattr(file, "write", total=total, desc=target.name, unit="B") as sink:

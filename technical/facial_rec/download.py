@@ -8,13 +8,10 @@ SHA-256 is printed for your records.
 from __future__ import annotations
 
 import http.client
-import shutil
-import urllib.request
 from pathlib import Path
 
-from tqdm import tqdm
-
 from common.errors import UserError
+from common.fetch import stream
 from common.files import replacing, sha256_of
 from common.paths import REPOSITORY_ROOT
 from facial_rec.edgeface import VARIANTS, count_parameters, get_model
@@ -23,7 +20,6 @@ from facial_rec.weights import load_strictly, read_state, recognise
 ADDRESS = "https://gitlab.idiap.ch/bob/bob.paper.tbiom2023_edgeface/-/raw/master/checkpoints/{name}.pt"
 KNOWN_SIZES = {"edgeface_xxs": 5_030_619, "edgeface_xxs_q": 1_734_661, "edgeface_xs_q": 2_993_451}
 """Bytes of the official files, where they are known."""
-TIMEOUT_SECONDS = 20
 
 
 def download_weights(name: str, folder: Path = REPOSITORY_ROOT / "checkpoints") -> Path | None:
@@ -39,7 +35,7 @@ def download_weights(name: str, folder: Path = REPOSITORY_ROOT / "checkpoints") 
     print(f"[EdgeFace] {name} is not in {folder}: downloading {address}")
     with replacing(target) as temporary:
         try:
-            _fetch(address, temporary)
+            stream(address, temporary)
         except (OSError, http.client.HTTPException) as error:  # urllib's own errors are OSErrors
             raise UserError(
                 f"{name} is not here and {address} could not be fetched ({error}). "
@@ -66,10 +62,3 @@ def verify_download(path: Path, name: str) -> None:
     found, wanted = count_parameters(model), count_parameters(get_model(name))
     if found != wanted:
         raise UserError(f"The download of {name} has {found:,} parameters, expected {wanted:,}.")
-
-
-def _fetch(address: str, target: Path) -> None:
-    with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response, open(target, "wb") as file:
-        total = int(response.headers.get("Content-Length") or 0) or None
-        with tqdm.wrapattr(file, "write", total=total, desc=target.name, unit="B") as sink:
-            shutil.copyfileobj(response, sink)

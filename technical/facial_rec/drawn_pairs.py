@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from common.errors import UserError
 from facial_rec.faceset import subject_of
@@ -100,7 +100,7 @@ def _shares(total: int | None, sizes: Sequence[int]) -> list[int]:
     if total is None:
         return list(sizes)
     ends = [round(total * sum(sizes[: index + 1]) / sum(sizes)) for index in range(len(sizes))]
-    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    return [end - start for start, end in pairwise([0, *ends])]
 
 
 def _pair(duo: _Duo, fold: int) -> Pair:

@@ -95,9 +95,11 @@ class Table:
         if self.cache is None:
             return
         for entry, values in self.values.items():
+            if self._contexts[entry] is None:  # it is not cached
+                continue
             keys = self._keys(entry, names)
             found = self.cache.vectors(keys) if entry.is_vector else self.cache.figures(keys)
-            values.update({name: found[key] for name, key in zip(names, keys, strict=False) if key in found})
+            values.update({name: found[key] for name, key in zip(names, keys, strict=True) if key in found})
 
     def missing(self, names: Sequence[str]) -> dict[tuple[Entry, ...], list[str]]:
         """The images by what is missing of them, so that each batch can be full and do the same for all."""
@@ -120,9 +122,11 @@ class Table:
         vectors: dict[bytes, Vector] = {}
         figures: dict[bytes, float] = {}
         for entry in entries:
+            if self._contexts[entry] is None:
+                continue
             target: dict[bytes, Any] = vectors if entry.is_vector else figures
             values = self.values[entry]
-            target.update({key: values[name] for key, name in zip(self._keys(entry, names), names, strict=False)})
+            target.update({key: values[name] for key, name in zip(self._keys(entry, names), names, strict=True)})
         self.cache.store(vectors, figures)
 
     def rows(self, entry: Entry, names: Sequence[str]) -> NDArray[Any]:
@@ -135,6 +139,7 @@ class Table:
         return np.stack(rows) if entry.is_vector else np.array(rows, dtype=np.float64)
 
     def _keys(self, entry: Entry, names: Sequence[str]) -> list[bytes]:
-        """A key a name; none at all for what is not cached."""
+        """A key a name, for an entry that is cached."""
         context = self._contexts[entry]
-        return [] if context is None else [key_of(context, self.source.fingerprint(name)) for name in names]
+        assert context is not None
+        return [key_of(context, self.source.fingerprint(name)) for name in names]

@@ -1,4 +1,4 @@
-"""Putting ONNX graphs together: free batch size, a head before a body, names, metadata. Uses onnx, not torch.
+"""Putting ONNX graphs together: free batch size, a head before a body, names, metadata. Works on onnx graphs alone.
 
 A network is traced at batch 1, where every shape is a constant that folds away; then its batch is set free. That gives
 about half the nodes of a graph that computes its shapes, and the comparison with PyTorch at several batch sizes shows
