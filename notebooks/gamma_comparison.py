@@ -38,8 +38,8 @@ import matplotlib.pyplot as plt
 
 from common.files import read_json
 from facial_rec.edgeface import build, count_parameters, variant_named
+from facial_rec.operations import count_macs
 from pipeline import study
-from pipeline.study_runs import multiply_adds
 from pipeline.study_table import FIGURES, by_setting, markdown, values
 from pipeline.walkthrough import committed_results, is_tiny, made_folder, materials
 
@@ -61,7 +61,7 @@ fig, axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
 for name in names:
     networks = [build(variant_named(name, gamma)).eval() for gamma in gammas]
     axes[0].plot(gammas, [count_parameters(network) / 1e6 for network in networks], "o-", label=name)
-    axes[1].plot(gammas, [multiply_adds(network) / 1e6 for network in networks], "o-", label=name)
+    axes[1].plot(gammas, [sum(count_macs(network).values()) / 1e6 for network in networks], "o-", label=name)
 axes[0].set(title="parameters, millions", xlabel="gamma", ylim=(0, None))
 axes[1].set(title="multiply-adds a face, millions", xlabel="gamma", ylim=(0, None))
 axes[0].legend()

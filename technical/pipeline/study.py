@@ -28,6 +28,7 @@ from common.files import read_json, write_json, write_text
 from common.paths import default_dataset, find_dataset
 from facial_rec.edgeface import count_parameters, variant_named
 from facial_rec.faceset import FaceSet
+from facial_rec.operations import count_macs
 from facial_rec.pairs import PairList
 from facial_rec.sources import ImageSource
 from facial_rec.trials import load_trials
@@ -36,7 +37,7 @@ from pipeline.development_set import refuse_lfw
 from pipeline.networks import load_chain, set_threads
 from pipeline.pair_evaluation import Settings, counts_of, evaluate
 from pipeline.run_record import now, run_record
-from pipeline.study_runs import SETTINGS, Run, What, multiply_adds, runs_of, same_training
+from pipeline.study_runs import SETTINGS, Run, What, runs_of, same_training
 from pipeline.study_table import markdown
 from pipeline.study_training import Training
 
@@ -253,7 +254,7 @@ def cost_of(weights: Path) -> dict[str, int]:
     network.eval()
     return {
         "parameters": count_parameters(network),
-        "multiply_adds": multiply_adds(network),
+        "multiply_adds": sum(count_macs(network).values()),
         "bytes": weights.stat().st_size,
     }
 

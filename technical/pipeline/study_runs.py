@@ -1,4 +1,4 @@
-"""The runs of a study: which settings are compared, with which seeds, and what their networks cost."""
+"""The runs of a study: which settings are compared, with which seeds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
 from common.errors import UserError
-from facial_rec.edgeface import INPUT_SIZE
 
 What = Literal["losses", "gamma"]
 Loss = Literal["cosface", "arcface", "triplet"]
@@ -70,13 +65,3 @@ def same_training(setting: Setting, result: Mapping[str, Any]) -> bool:
     """Whether a run with this `result` trained what `setting` asks for; gamma 1 is the plain network."""
     theirs = result["loss"], result["margin"], result["gamma"] or 1.0
     return (setting.loss, setting.margin, setting.gamma or 1.0) == theirs
-
-
-def multiply_adds(network: nn.Module) -> int:
-    """Multiply-adds of one 112 x 112 face: those of convolutions and matrix products, which is nearly all of them.
-
-    Half of what papers count as FLOPs.
-    """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE))
-    return counter.get_total_flops() // 2
