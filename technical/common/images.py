@@ -26,6 +26,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 MAX_PIXELS = 64_000_000  # an 8000 x 8000 image; more is a mistake or a decompression bomb
 MAX_FILE_BYTES = 256 * 1024 * 1024
+STRIP = 128  # rows
 
 RgbImage = NDArray[np.uint8]
 
@@ -34,23 +35,36 @@ _DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, Synta
 _DAMAGE_IN_STREAM = (zlib.error, struct.error, zipfile.BadZipFile)
 
 
-def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None) -> RgbImage:
+class NotAnImageError(UserError):
+    """The bytes are of no kind of image that is read."""
+
+
+class TooManyPixelsError(UserError):
+    """The picture is larger than is allowed."""
+
+
+def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS) -> RgbImage:
     """Decode an image file's bytes to RGB uint8 `(H, W, 3)`, turned upright as its EXIF orientation says.
 
     Grey, palette and CMYK become RGB, 16 bits become 8, alpha is dropped. `size` is the `(height, width)` the caller
-    needs, after turning. Raises UserError for an empty, truncated, oversized or non-image file, and for another size.
+    needs, after turning. Raises UserError for an empty or truncated file, and for another size, NotAnImageError and
+    TooManyPixelsError; pixels are counted before any is unpacked.
     """
     if not data:
         raise UserError(f"{name} is empty (0 bytes): expected an image. Restore or remove it.")
     try:
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{image.width}x{image.height}")
-            pixels = _to_rgb(ImageOps.exif_transpose(image))
+            if image.width * image.height > max_pixels:
+                raise Image.DecompressionBombError
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = _to_rgb(image)
     except Image.DecompressionBombError as error:
-        raise UserError(f"{name} has more than {MAX_PIXELS:,} pixels ({error}). Reduce or remove it.") from error
+        raise TooManyPixelsError(
+            f"{name} has more than {max_pixels:,} pixels: a mistake, or a file made to fill the memory. "
+            "Reduce or remove it."
+        ) from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{name} is not a PNG, JPEG, BMP or WebP image. Replace it with one.") from error
+        raise NotAnImageError(f"{name} is not a PNG, JPEG, BMP or WebP image. Replace it with one.") from error
     except (*_DAMAGE, *_DAMAGE_IN_STREAM) as error:
         raise UserError(f"{name} is truncated or damaged ({error}). Restore or remove it.") from error
     if size is not None and pixels.shape[:2] != size:
@@ -62,10 +76,18 @@ def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None) ->
 
 
 def _to_rgb(image: Image.Image) -> RgbImage:
+    """A strip at a time: Pillow's copies of a whole photo would take several times the memory of its pixels."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, STRIP):
+        pixels[top : top + STRIP] = _strip_to_rgb(image.crop((0, top, image.width, min(top + STRIP, image.height))))
+    return pixels
+
+
+def _strip_to_rgb(image: Image.Image) -> RgbImage:
     if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it at 255
         grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         return np.stack([grey] * 3, axis=-1)
-    return np.array(image.convert("RGB"))  # a copy: Pillow's own buffer is read-only
+    return np.asarray(image.convert("RGB"))
 
 
 def write_png(path: Path, image: RgbImage) -> None:
