@@ -1,0 +1,161 @@
+/** Detect, align, upscale, embed: what `pipeline.recogniser` does, in the browser. Runs in the worker. */
+
+import { unit } from "../recognition/gallery";
+import { alignFace, TEMPLATE_SIZE } from "../vision/alignment";
+import { alignedCrop, cropOf, type Face, type FaceCrop } from "../vision/crops";
+import { enlarge } from "../vision/cubic";
+import { blankImage, fromPlanar, planar, planarBytes, type RgbImage } from "../vision/image";
+import { detect, type Networks } from "../vision/mtcnn";
+import { NETWORKS, readManifest, readModel, type Manifest, type Network } from "./manifest";
+import { startRuntime, type Provider, type Runtime, type Session } from "./sessions";
+
+/** A face that was found: as the networks take it, and at 112 x 112 for making it smaller. */
+export interface FoundFace extends FaceCrop {
+  readonly aligned: RgbImage;
+}
+
+/** How a small face reaches 112 x 112. */
+export type Method = "bicubic" | "dsr";
+
+export interface Loaded {
+  readonly manifest: Manifest;
+  readonly provider: Provider;
+  /** Least cosine between this browser's embeddings of a test picture and Python's. */
+  readonly agreement: number;
+}
+
+const LEAST_AGREEMENT = 0.999;
+const ON_GPU: readonly Network[] = ["edgeface", "dsr", "chain"]; // PNet gets another size every time: WASM is faster
+
+export class Engine {
+  private constructor(
+    private readonly manifest: Manifest,
+    private readonly sessions: Readonly<Record<Network, Session>>,
+  ) {}
+
+  /** Read all networks from `folder` and try them. `say` is told what is being done. */
+  static async load(folder: string, say: (step: string) => void): Promise<{ engine: Engine; loaded: Loaded }> {
+    say("Loading the models");
+    const [manifest, runtime] = await Promise.all([readManifest(folder), startRuntime()]);
+    const files = await Promise.all(NETWORKS.map((name) => readModel(folder, manifest.files[name])));
+    const models = Object.fromEntries(NETWORKS.map((name, at) => [name, files[at]])) as Record<Network, Uint8Array>;
+    for (const provider of runtime.gpu ? (["webgpu", "wasm"] as const) : (["wasm"] as const)) {
+      say(provider === "webgpu" ? "Preparing the graphics processor" : "Preparing the processor");
+      const found = await attempt(manifest, models, runtime, provider);
+      if (found !== null) return found;
+    }
+    throw new Error(
+      "the networks give other embeddings here than in Python, so no answer could be trusted. Try another browser.",
+    );
+  }
+
+  static async open(
+    manifest: Manifest,
+    models: Readonly<Record<Network, Uint8Array>>,
+    runtime: Runtime,
+    provider: Provider,
+  ): Promise<Engine> {
+    const sessions: Partial<Record<Network, Session>> = {};
+    for (const name of NETWORKS) {
+      sessions[name] = await runtime.open(models[name], ON_GPU.includes(name) ? provider : "wasm");
+    }
+    return new Engine(manifest, sessions as Record<Network, Session>);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(Object.values(this.sessions).map((session) => session.close()));
+  }
+
+  /** All faces of a photo, the surest first. */
+  async find(photo: RgbImage): Promise<FoundFace[]> {
+    const found = await detect(photo, this.networks, this.manifest.detector);
+    return found.map((face) => ({
+      ...cropOf(photo, face, this.manifest.crops),
+      aligned: alignFace(photo, face.landmarks),
+    }));
+  }
+
+  /** A picture that is an aligned face already. RangeError as `alignedCrop`. */
+  takeAligned(picture: RgbImage): FoundFace {
+    const crop = alignedCrop(picture, this.manifest.crops);
+    return { ...crop, aligned: crop.pixels.width === TEMPLATE_SIZE ? crop.pixels : enlarge(picture, TEMPLATE_SIZE) };
+  }
+
+  /** The unit embedding of a face of 112 pixels, or of a smaller one by `method`. */
+  async embed(pixels: RgbImage, method: Method = "dsr"): Promise<Float32Array> {
+    if (pixels.width < TEMPLATE_SIZE && method === "dsr") {
+      const dims = [1, 3, pixels.height, pixels.width];
+      const { output } = await this.sessions.chain.run(planarBytes(pixels), dims);
+      return unit(output.data);
+    }
+    const large = planar(enlarge(pixels, TEMPLATE_SIZE), 1 / 127.5, -1);
+    const { output } = await this.sessions.edgeface.run(large, [1, 3, TEMPLATE_SIZE, TEMPLATE_SIZE]);
+    return unit(output.data);
+  }
+
+  /** What the DSR makes of a face of 8 to 64 pixels, at 112 x 112. */
+  async upscale(pixels: RgbImage): Promise<RgbImage> {
+    const dims = [1, 3, pixels.height, pixels.width];
+    const { output } = await this.sessions.dsr.run(planar(pixels, 1 / 255), dims);
+    return fromPlanar(output.data, TEMPLATE_SIZE, TEMPLATE_SIZE);
+  }
+
+  private readonly networks: Networks = {
+    pnet: async (planes, width, height) => {
+      const { score, offsets } = await this.sessions.pnet.run(planes, [1, 3, height, width]);
+      return { score: score.data, offsets: offsets.data, columns: score.dims[2] };
+    },
+    look: async (name, stack, count, side) => {
+      const { score, offsets, landmarks } = await this.sessions[name].run(stack, [count, 3, side, side]);
+      const answer = { score: score.data, offsets: offsets.data };
+      return name === "onet" ? { ...answer, landmarks: landmarks.data } : answer;
+    },
+  };
+}
+
+/** An engine on `provider`, or null where it cannot be opened or gives other embeddings than Python. */
+async function attempt(
+  manifest: Manifest,
+  models: Readonly<Record<Network, Uint8Array>>,
+  runtime: Runtime,
+  provider: Provider,
+): Promise<{ engine: Engine; loaded: Loaded } | null> {
+  let engine: Engine;
+  let agreement: number;
+  try {
+    engine = await Engine.open(manifest, models, runtime, provider);
+    agreement = await agreementOf(engine, manifest);
+  } catch (error) {
+    if (provider === "wasm") throw error;
+    console.warn("WebGPU was left: ", error);
+    return null;
+  }
+  if (agreement >= LEAST_AGREEMENT) return { engine, loaded: { manifest, provider, agreement } };
+  console.warn(`${provider} was left: its embeddings have a cosine of ${agreement} to Python's`);
+  await engine.close();
+  return null;
+}
+
+async function agreementOf(engine: Engine, { self_test: expected }: Manifest): Promise<number> {
+  const small = await engine.embed(selfTestImage(expected.side));
+  const large = await engine.embed(selfTestImage(TEMPLATE_SIZE));
+  await engine.upscale(selfTestImage(expected.side)); // the first run is the slow one
+  const dot = (found: Float32Array, wanted: number[]): number =>
+    found.reduce((sum, value, index) => sum + value * wanted[index], 0);
+  return Math.min(dot(small, expected.chain), dot(large, expected.edgeface));
+}
+
+/** The picture of `pipeline.web_models.self_test_image`: ramps that both languages compute in whole numbers. */
+export function selfTestImage(side: number): RgbImage {
+  const image = blankImage(side, side);
+  for (let y = 0, at = 0; y < side; y++) {
+    for (let x = 0; x < side; x++) {
+      for (let channel = 0; channel < 3; channel++, at++) {
+        image.data[at] = 16 + Math.floor((x * 120) / side) + Math.floor((y * (channel + 1) * 36) / side);
+      }
+    }
+  }
+  return image;
+}
+
+export type { Face };
