@@ -6,6 +6,7 @@ published in OpenCV's model zoo.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -33,13 +34,15 @@ LONGEST_SIDES = (1280, 320)
 class YunetDetector:
     """YuNet. `file` is its ONNX file; by default the one in `checkpoints/`, downloaded there the first time.
 
-    Raises UserError for a file that is missing, cannot be downloaded, or is not the published one.
+    Safe to use from several threads, which wait for one another. Raises UserError for a file that is missing, cannot be
+    downloaded, or is not the published one.
     """
 
     name = "yunet"
 
     def __init__(self, file: Path | str | None = None) -> None:
         path = _published(file)
+        self._lock = threading.Lock()  # the network keeps the size of the picture it looks at
         try:
             self._network = cv2.FaceDetectorYN.create(
                 str(path), "", (320, 320), SCORE_THRESHOLD, OVERLAP, MAX_CANDIDATES
@@ -62,8 +65,9 @@ class YunetDetector:
         """Rows of x, y, width, height, five landmarks and score `(N, 15)`, in pixels of `image`."""
         size = tuple(max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        self._network.setInputSize(size)
-        _, rows = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        with self._lock:
+            self._network.setInputSize(size)
+            _, rows = self._network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         if rows is None:
             return np.zeros((0, 15), np.float32)
         ratio = np.array([image.shape[1] / size[0], image.shape[0] / size[1]], np.float32)

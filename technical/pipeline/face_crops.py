@@ -95,11 +95,16 @@ def aligned_crop(name: str, image: RgbImage, dsr_below: float = DSR_BELOW) -> Fa
             f"{name} is {width}x{height}: an aligned face is square, from {SMALLEST}x{SMALLEST} pixels. "
             "Is it a whole photo? Leave `aligned` (--aligned) out, and its faces are looked for."
         )
-    size = crop_size(width, dsr_below)
-    if size != width:
-        way = cv2.INTER_CUBIC if size > width else cv2.INTER_AREA
-        image = np.asarray(cv2.resize(image, (size, size), interpolation=way), np.uint8)
-    return FaceCrop(Face(name, 1, None, None, None, width, width < dsr_below), image)
+    pixels = resized(image, crop_size(width, dsr_below))
+    return FaceCrop(Face(name, 1, None, None, None, width, width < dsr_below), pixels)
+
+
+def resized(face: RgbImage, side: int) -> RgbImage:
+    """A square face at another size, `(side, side, 3)`: averaged where that is smaller, else bicubic."""
+    if len(face) == side:
+        return face
+    way = cv2.INTER_CUBIC if side > len(face) else cv2.INTER_AREA
+    return np.asarray(cv2.resize(face, (side, side), interpolation=way), np.uint8)
 
 
 def largest_crop(crops: list[FaceCrop]) -> FaceCrop:

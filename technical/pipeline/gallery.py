@@ -33,7 +33,7 @@ FORMAT = 1
 LONGEST_NAME = 200
 LONGEST_METADATA = 65_536  # characters of JSON
 WIDEST = 2_000  # pgvector indexes no wider vector
-_SERVERS = ("postgresql://", "postgres://")
+SERVERS = ("postgresql://", "postgres://")
 # Controls, halves of surrogate pairs, unassigned and private characters, separators of lines and paragraphs.
 _NOT_IN_NAMES = ("Cc", "Cs", "Cn", "Co", "Zl", "Zp")
 _TURNS_TEXT = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -78,6 +78,8 @@ class Gallery(ABC):
     """The path or, without its password, the URL: what errors call it."""
     model_sha256: str
     dim: int
+    keeps_deleted: bool
+    """Whether the store still holds what was deleted, until `compact`."""
 
     def __enter__(self) -> Gallery:
         return self
@@ -168,7 +170,7 @@ def open_gallery(where: str | Path, model_sha256: str, dim: int, create: bool = 
         raise UserError(f"A model's SHA-256 is 64 hexadecimal digits, found '{model_sha256}'.")
     if not 1 <= dim <= WIDEST:
         raise UserError(f"Embeddings of 1 to {WIDEST:,} numbers can be kept, found {dim:,}.")
-    if str(where).startswith(_SERVERS):
+    if str(where).startswith(SERVERS):
         from pipeline.gallery_postgres import PostgresGallery  # psycopg is an extra
 
         return PostgresGallery(str(where), model_sha256, dim, create)

@@ -56,6 +56,8 @@ _NAMED = """
 class PostgresGallery(Gallery):
     """See `pipeline.gallery.Gallery` and `open_gallery`, which makes one."""
 
+    keeps_deleted = True
+
     def __init__(self, url: str, model_sha256: str, dim: int, create: bool = True) -> None:
         self.where = _shown(url)
         self.model_sha256, self.dim = model_sha256, dim

@@ -38,6 +38,8 @@ _SCHEMA = (
 class SqliteGallery(Gallery):
     """See `pipeline.gallery.Gallery` and `open_gallery`, which makes one."""
 
+    keeps_deleted = False
+
     def __init__(self, path: Path, model_sha256: str, dim: int, create: bool = True) -> None:
         self.path, self.where = path, str(path)
         self.model_sha256, self.dim = model_sha256, dim

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError
-from common.images import IMAGE_FORMATS, MAX_FILE_BYTES, ImageStore, RgbImage, decode_image
+from common.images import IMAGE_FORMATS, MAX_FILE_BYTES, MAX_PIXELS, ImageStore, RgbImage, decode_image
 from facial_rec.detector import require_photo
 
 Photo = str | Path | bytes | RgbImage
@@ -52,9 +52,9 @@ def read_photo(photo: Photo, name: str = "the photo") -> tuple[str, RgbImage]:
     return str(path), decode_photo(data, str(path))
 
 
-def decode_photo(data: bytes, name: str) -> RgbImage:
+def decode_photo(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> RgbImage:
     """As `common.images.decode_image`, whose errors it raises; an animation is an error too: which picture is meant?"""
-    image = decode_image(data, name)
+    image = decode_image(data, name, max_pixels=max_pixels)
     with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as file:
         frames = (
             getattr(file, "n_frames", 1) if file.format in ("PNG", "WEBP") else 1

@@ -86,6 +86,11 @@ class Recogniser:
         """None where nothing is calibrated."""
 
     @property
+    def models(self) -> tuple[OnnxModel, OnnxModel]:
+        """EdgeFace, for large faces, and the chain, for small ones."""
+        return self._edgeface, self._chain
+
+    @property
     def detector(self) -> Detector:
         """The detector, loaded when it is first used. Raises UserError as `load_detector`."""
         if self._detector is None:
