@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
@@ -319,3 +321,18 @@ def test_a_file_too_long_to_be_an_image(store: ImageStore, monkeypatch: pytest.M
 def test_a_member_that_points_outside_the_zip_is_ignored(tmp_path: Path) -> None:
     store = ImageStore(make_zip(tmp_path / "faces.zip", {"../../evil.png": png(), "ann/1.png": png()}))
     assert store.names == ["ann/1.png"]
+
+
+def test_a_photo_takes_little_more_memory_than_its_pixels(tmp_path: Path) -> None:
+    """4 bytes a pixel in Pillow and 3 in the array, with some room; before, there were 15."""
+    Image.new("RGB", (5000, 4000)).save(tmp_path / "large.png", compress_level=1)
+    code = (
+        "import re, sys; from pathlib import Path; from common.images import decode_image\n"
+        "def peak(): return 1024 * int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+        "before, data = peak(), Path(sys.argv[1]).read_bytes()\n"
+        "print(*decode_image(data, 'p').shape, peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "large.png"], capture_output=True, text=True)
+    *shape, grown = map(int, done.stdout.split())
+    assert shape == [4000, 5000, 3], done.stderr
+    assert 7 <= grown / 20_000_000 < 9
