@@ -144,7 +144,7 @@ def latencies(files: Mapping[Precision, Path], threads: int, rounds: int) -> dic
     face = np.zeros((1, 3, 112, 112), np.float32)
     models = {precision: OnnxModel(path, "edgeface", threads) for precision, path in files.items()}
     calls = {name: (lambda model=model: model(face)) for name, model in models.items()}
-    return time_in_turns(calls, rounds, torch.device("cpu"))  # type: ignore[arg-type,return-value]
+    return time_in_turns(calls, rounds, torch.device("cpu"))
 
 
 def measure(
