@@ -74,9 +74,14 @@ def decide(score: float, first: Face, second: Face, thresholds: Thresholds | Non
 def _misfits(probe: Face, larger: int, thresholds: Thresholds) -> tuple[str, ...]:
     """In what the two faces, the larger one of `larger` pixels, differ from those of the calibration."""
     low = [row.size for row in thresholds.sizes if row.size is not None]
-    if not low or probe.resolution > low[-1]:
-        return ()
     notes = []
+    if thresholds.for_size(probe.resolution).quality_cutoff is not None:
+        notes.append(
+            f"the table refuses probes by their {thresholds.quality_measure}, which the exported models do not give, "
+            "so none is refused by it; the thresholds hold all the same"
+        )
+    if not low or probe.resolution > low[-1]:
+        return tuple(notes)
     if thresholds.protocol == "lr-hr" and larger <= low[-1]:
         notes.append("both faces are small; the thresholds are for a small face against a large one")
     if thresholds.protocol == "lr-lr" and larger > low[-1]:

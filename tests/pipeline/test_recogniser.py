@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,17 @@ def test_where_thresholds_do_not_fit_it_is_said(table: Any) -> None:
     assert "two small ones" in notes(a_face(16), a_face(100), "lr-lr")
     assert notes(a_face(16), a_face(20), "lr-lr") == ""
     assert "without the DSR, and the thresholds were chosen by way of it" in notes(a_face(30), a_face(100))
+
+
+def test_a_cutoff_that_cannot_be_used_is_said(table: Any) -> None:
+    """Of a table that refuses probes of 16 pixels by the length of their embedding: the chain's have length 1."""
+    rows = [replace(row, quality_cutoff=2.0) if row.size == 16 else row for row in table().sizes]
+    refusing = replace(table(), sizes=tuple(rows), quality_measure="norm")
+    found = decide(0.55, a_face(16), a_face(300), refusing)
+    assert found.answer == "same"
+    assert len(found.notes) == 1
+    assert "refuses probes by their norm" in found.notes[0]
+    assert decide(0.9, a_face(200), a_face(300), refusing).notes == ()
 
 
 def test_the_table_comes_from_the_file_or_from_the_models(
