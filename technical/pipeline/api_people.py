@@ -1,0 +1,73 @@
+"""The gallery behind the API: opened when there is one, made when somebody is first enrolled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.errors import UserError
+from pipeline.api_errors import ApiError
+from pipeline.face_crops import EmbeddedFace
+from pipeline.gallery import SERVERS, Person, check_name
+from pipeline.recogniser import Recogniser
+from pipeline.recognition import Enrolment, Identification
+
+NOBODY = "Nobody is enrolled. Enrol somebody first: POST /people."
+
+
+class People:
+    """Who is enrolled. Safe to use from several threads. A UserError from any method means the gallery is out of use.
+
+    Raises UserError, when it is made, for a gallery that is there and cannot be used.
+    """
+
+    def __init__(self, recogniser: Recogniser, where: str) -> None:
+        self._recogniser, self._where = recogniser, where
+        self._opening = threading.Lock()
+        there = where.startswith(SERVERS) or Path(where).exists()
+        self._gallery = recogniser.open_gallery(where) if there else None
+
+    def known(self) -> list[Person]:
+        """Everybody, by name."""
+        return [] if self._gallery is None else self._gallery.people()
+
+    def enrol(self, name: str, faces: Sequence[EmbeddedFace]) -> Enrolment:
+        """Keep a person's faces, all or none."""
+        with self._opening:
+            if self._gallery is None:
+                self._gallery = self._recogniser.open_gallery(self._where)
+        return self._recogniser.enrol_faces(self._gallery, name, faces)
+
+    def identify(self, faces: Sequence[EmbeddedFace], top: int) -> list[Identification]:
+        """Who each face is. Raises ApiError (404) where nobody is enrolled."""
+        gallery = self._gallery
+        if gallery is None or not len(gallery):
+            raise ApiError(404, "nobody_enrolled", NOBODY)
+        return self._recogniser.identify_faces(gallery, faces, top)
+
+    def delete(self, name: str) -> int:
+        """Remove a person completely; how many embeddings there were. Raises ApiError (404) for an unknown name."""
+        known, gallery = checked(name), self._gallery
+        if gallery is None or not gallery.entries(known):
+            raise ApiError(404, "unknown_person", "Nobody of that name is enrolled. GET /people lists who is.")
+        removed = gallery.delete(known)
+        if gallery.keeps_deleted:
+            gallery.compact()
+        return removed
+
+    def close(self) -> None:
+        """Let go of the gallery."""
+        if self._gallery is not None:
+            self._gallery.close()
+
+
+def checked(name: str) -> str:
+    """The name as it is kept. Raises ApiError (422) as `check_name`, and for one that no URL can hold."""
+    try:
+        found = check_name(name)
+    except UserError as error:
+        raise ApiError(422, "invalid", f"name: {error}") from error
+    if found in (".", ".."):
+        raise ApiError(422, "invalid", f"name: '{found}' means a folder in a URL. Use another.")
+    return found
