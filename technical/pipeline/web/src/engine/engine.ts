@@ -24,6 +24,9 @@ export interface Loaded {
   readonly agreement: number;
 }
 
+/** The files' bytes, on their way. */
+type Models = Readonly<Record<Network, Promise<Uint8Array>>>;
+
 const LEAST_AGREEMENT = 0.999;
 const ON_GPU: readonly Network[] = ["edgeface", "dsr", "chain"]; // PNet gets another size every time: WASM is faster
 
@@ -37,8 +40,10 @@ export class Engine {
   static async load(folder: string, say: (step: string) => void): Promise<{ engine: Engine; loaded: Loaded }> {
     say("Loading the models");
     const [manifest, runtime] = await Promise.all([readManifest(folder), startRuntime()]);
-    const files = await Promise.all(NETWORKS.map((name) => readModel(folder, manifest.files[name])));
-    const models = Object.fromEntries(NETWORKS.map((name, at) => [name, files[at]])) as Record<Network, Uint8Array>;
+    const models = Object.fromEntries(
+      NETWORKS.map((name) => [name, readModel(folder, manifest.files[name])]),
+    ) as unknown as Models;
+    void Promise.allSettled(Object.values(models)); // an error is met where its model is opened
     for (const provider of runtime.gpu ? (["webgpu", "wasm"] as const) : (["wasm"] as const)) {
       say(provider === "webgpu" ? "Preparing the graphics processor" : "Preparing the processor");
       const found = await attempt(manifest, models, runtime, provider);
@@ -51,13 +56,13 @@ export class Engine {
 
   static async open(
     manifest: Manifest,
-    models: Readonly<Record<Network, Uint8Array>>,
+    models: Models,
     runtime: Runtime,
     provider: Provider,
   ): Promise<Engine> {
     const sessions: Partial<Record<Network, Session>> = {};
     for (const name of NETWORKS) {
-      sessions[name] = await runtime.open(models[name], ON_GPU.includes(name) ? provider : "wasm");
+      sessions[name] = await runtime.open(await models[name], ON_GPU.includes(name) ? provider : "wasm");
     }
     return new Engine(manifest, sessions as Record<Network, Session>);
   }
@@ -116,7 +121,7 @@ export class Engine {
 /** An engine on `provider`, or null where it cannot be opened or gives other embeddings than Python. */
 async function attempt(
   manifest: Manifest,
-  models: Readonly<Record<Network, Uint8Array>>,
+  models: Models,
   runtime: Runtime,
   provider: Provider,
 ): Promise<{ engine: Engine; loaded: Loaded } | null> {
