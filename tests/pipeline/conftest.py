@@ -105,6 +105,15 @@ chain (uint8[batch, 3, n, n] input) => (float[batch, 512] output)
     output = LpNormalization<axis = 1, p = 2>(pooled)
 }}
 """
+_DSR = """
+dsr (float[batch, 3, n, n] input) => (float[batch, 3, 112, 112] output)
+{
+    first = Shape<start = 0, end = 2>(input)
+    side = Constant<value = int64[2] {112, 112}>()
+    sizes = Concat<axis = 0>(first, side)
+    output = Resize<mode = "linear">(input, , , sizes)
+}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -114,7 +123,7 @@ def write_onnx() -> Callable[..., Path]:
     def write(path: Path, kind: Kind, edgeface: str = "e" * 64, thresholds: Thresholds | None = None) -> Path:
         sources = {"edgeface": edgeface} if kind == "edgeface" else {"edgeface": edgeface, "dsr": "d" * 64}
         metadata = ModelMetadata(kind, "float32", "pooled", sources, "none", {"onnx": onnx.__version__}, thresholds)
-        text = _EDGEFACE if kind == "edgeface" else _CHAIN
+        text = {"edgeface": _EDGEFACE, "chain": _CHAIN, "dsr": _DSR}[kind]
         model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": 20]>{text}')
         onnx.helper.set_model_props(model, metadata.properties())
         path.write_bytes(model.SerializeToString())
