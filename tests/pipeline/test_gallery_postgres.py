@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
@@ -17,6 +17,9 @@ import psycopg
 import pytest
 
 from common.errors import UserError
+from pipeline import benchmark_gallery
+from pipeline.benchmark_contenders import Files, Setting
+from pipeline.benchmark_timing import time_galleries
 from pipeline.gallery import Gallery, Match, Vectors, check_embeddings, open_gallery
 
 DIM = 32
@@ -199,3 +202,20 @@ def test_both_stores_give_the_same_top_5(url: str, tmp_path: Path, monkeypatch: 
         print(f"recall@5 at ef_search 20: {few:.4f}")
         assert 0.3 < few < 1.0, "the index is used: fewer candidates find less"
         assert names(large.search(probes[:2], top=400)) == names(small.search(probes[:2], top=400))
+
+
+def test_benchmark_times_it_beside_sqlite_and_empties_it(
+    url: str, tmp_path: Path, write_onnx: Callable[..., Path]
+) -> None:
+    write_onnx(tmp_path / "edgeface.onnx", "edgeface")
+    setting = Setting(Files(str(tmp_path), str(tmp_path), edgeface="", dsr=""), threads=1)
+    with open_gallery(url, benchmark_gallery.SHA256, benchmark_gallery.DIM) as gallery:
+        gallery.enrol("left by an interrupted run", np.ones(benchmark_gallery.DIM))
+    rows = time_galleries(40, setting, rounds=1, url=url)
+    assert [(row.contender.runtime, row.contender.size, row.recall) for row in rows] == [
+        ("sqlite", 40, 1.0),
+        ("postgresql", 40, 1.0),
+    ]
+    assert all(row.ms and row.ratio and row.first_search_ms for row in rows)
+    with open_gallery(url, benchmark_gallery.SHA256, benchmark_gallery.DIM) as gallery:
+        assert not len(gallery)
