@@ -48,19 +48,22 @@ class Detector(Protocol):
         """
 
 
-def load_detector(name: str = "mtcnn", file: Path | str | None = None, threads: int = 0) -> Detector:
+def load_detector(
+    name: str = "mtcnn", file: Path | str | None = None, threads: int = 0, refine: bool = True
+) -> Detector:
     """The detector `name`, one of `DETECTORS`.
 
     `file` is YuNet's ONNX file, where it is not the one downloaded into `checkpoints/`. `threads` is for MTCNN: 0 lets
-    onnxruntime choose. YuNet uses OpenCV's threads (`cv2.setNumThreads`). Raises UserError for an unknown name, for a
-    `file` with MTCNN, and for weights that are missing, damaged or cannot be downloaded.
+    onnxruntime choose. YuNet uses OpenCV's threads (`cv2.setNumThreads`). `refine` False leaves MTCNN's landmarks as
+    they are. Raises UserError for an unknown name, for a `file` with MTCNN, and for weights that are missing, damaged
+    or cannot be downloaded.
     """
     if name == "mtcnn":
         from facial_rec.detector_mtcnn import MtcnnDetector
 
         if file is not None:
             raise UserError(f"{file}: MTCNN's weights come with the package mtcnn, and no file can be given for them.")
-        return MtcnnDetector(threads=threads)
+        return MtcnnDetector(threads=threads, refine=refine)
     if name == "yunet":
         from facial_rec.detector_yunet import YunetDetector
 

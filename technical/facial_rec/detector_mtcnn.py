@@ -19,6 +19,7 @@ from common.errors import UserError
 from common.images import RgbImage
 from facial_rec.boxes import Boxes, cut_out, shifted, squared, suppress
 from facial_rec.detector import DetectedFace, require_photo
+from facial_rec.landmark_refiner import load_refiner
 from facial_rec.mtcnn_networks import WINDOWS, mtcnn_onnx
 
 STRIDE = 2  # pixels between neighbouring windows of PNet
@@ -52,19 +53,21 @@ class CascadeSettings:
 class MtcnnDetector:
     """MTCNN on onnxruntime, from the weights that the mtcnn package carries. `threads` 0 lets onnxruntime choose.
 
-    Faces turned by more than about 30 degrees are often missed. Raises UserError as `mtcnn_onnx`, and for settings
-    that make no cascade.
+    The landmarks are refined by `checkpoints/landmarks.onnx`, if it is there and unless `refine` is False. Faces turned
+    by more than about 30 degrees are often missed. Raises UserError as `mtcnn_onnx` and `load_refiner`, and for
+    settings that make no cascade.
     """
 
     name = "mtcnn"
 
-    def __init__(self, settings: CascadeSettings | None = None, threads: int = 0) -> None:
+    def __init__(self, settings: CascadeSettings | None = None, threads: int = 0, refine: bool = True) -> None:
         self.settings = settings or CascadeSettings()
         if self.settings.min_face < 1 or not 0 < self.settings.scale_factor < 1:
             raise UserError(f"{self.settings}: expected min_face from 1 and scale_factor between 0 and 1.")
         if threads < 0:
             raise UserError(f"{threads} threads: expected at least 1, or 0 for onnxruntime's own choice.")
         self._networks = {name: _session(graph, threads) for name, graph in mtcnn_onnx().items()}
+        self._refiner = load_refiner(threads) if refine else None
 
     def detect(self, image: RgbImage) -> list[DetectedFace]:
         """The faces in RGB uint8 `(H, W, 3)`, surest first. UserError for another kind of array."""
@@ -76,7 +79,10 @@ class MtcnnDetector:
         sides = windows[passed, None, 2:] - windows[passed, None, :2]
         points, score = windows[passed, None, :2] + landmarks[passed] * sides, score[passed]
         kept = suppress(boxes, score, self.settings.final_overlap, of_smaller=True)
-        return [DetectedFace(boxes[i], points[i], float(score[i])) for i in kept]
+        boxes, points, score = boxes[kept], points[kept], score[kept]
+        if self._refiner is not None:
+            points = self._refiner.refine(image, points)
+        return [DetectedFace(boxes[i], points[i], float(score[i])) for i in range(len(kept))]
 
     def _propose(self, image: RgbImage) -> Boxes:
         """Square windows in which PNet sees a face."""

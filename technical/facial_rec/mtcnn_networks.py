@@ -15,19 +15,15 @@ window.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from facial_rec.mtcnn_weights import NETWORKS, Arrays, read_mtcnn_weights
+from facial_rec.onnx_graph import Graph
 
 WINDOWS = {"pnet": 12, "rnet": 24, "onet": 48}
 MEAN, SCALE = 127.5, 1 / 128
-OPSET = 17
-IR_VERSION = 8  # the one that came with this opset: runtimes of 2022 and later read it, in browsers too
 LICENCE = "MIT, Ivan de Paz Centeno and contributors (the mtcnn package, version 1)"
 
 
@@ -60,7 +56,8 @@ def build_network(name: str, weights: Arrays) -> bytes:
     graph.add("Gather", graph.add("Softmax", scores, axis=1), graph.constant(1, np.int64), output="score", axis=1)
     graph.check_finished()
     side: tuple[str, str] | tuple[int, int] = ("H", "W") if name == "pnet" else (WINDOWS[name], WINDOWS[name])
-    return _serialised(name, graph, ["N", 3, *side], outputs)
+    about = {"network": f"MTCNN {name}", "licence": LICENCE, "input": "RGB, 0 to 255"}
+    return graph.serialised(name, ["N", 3, *side], outputs, about)
 
 
 def _convolutions(graph: _Graph, x: str, pools: list[str]) -> str:
@@ -70,23 +67,12 @@ def _convolutions(graph: _Graph, x: str, pools: list[str]) -> str:
     return x
 
 
-class _Graph:
-    """Nodes and weights of a network in the making; the weights are used up in the order of the file."""
+class _Graph(Graph):
+    """A network of MTCNN in the making; the weights are used up in the order of the file."""
 
     def __init__(self, weights: Arrays) -> None:
+        super().__init__()
         self._weights = iter(weights)
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def add(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or f"{kind.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def constant(self, value: object, kind: type = np.float32) -> str:
-        name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.array(value, kind, order="C"), name))
-        return name
 
     def convolution(self, x: str) -> str:
         kernel, bias = self._next(), self._next()
@@ -111,18 +97,3 @@ class _Graph:
 
     def _next(self) -> NDArray[np.float32]:
         return next(self._weights)
-
-
-def _serialised(name: str, graph: _Graph, shape: list[str | int], outputs: list[tuple[str, Any]]) -> bytes:
-    made = helper.make_graph(
-        graph.nodes,
-        name,
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, sides) for output, sides in outputs],
-        graph.constants,
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="facial_rec")
-    model.ir_version = IR_VERSION
-    helper.set_model_props(model, {"network": f"MTCNN {name}", "licence": LICENCE, "input": "RGB, 0 to 255"})
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
