@@ -21,7 +21,7 @@ from facial_rec.alignment import align_face
 from facial_rec.thresholds import DevelopmentSet, MadeFor, SizeThresholds, Thresholds
 from pipeline import Recogniser, RecogniserSettings, recogniser
 from pipeline.decisions import decide
-from pipeline.face_crops import Face, aligned_crop, crop_size, find_crops, largest_crop
+from pipeline.face_crops import DSR_BELOW, Face, aligned_crop, crop_size, find_crops, largest_crop
 from pipeline.photos import photos_in, read_photo
 
 PhotoOf = Callable[..., RgbImage]
@@ -53,7 +53,7 @@ def table() -> Callable[..., Thresholds]:
 
 
 def a_face(resolution: int, by_dsr: bool | None = None) -> Face:
-    return Face("p", 1, None, None, None, resolution, resolution < 28 if by_dsr is None else by_dsr)
+    return Face("p", 1, None, None, None, resolution, resolution < DSR_BELOW if by_dsr is None else by_dsr)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -99,10 +99,10 @@ def test_crops_are_the_aligned_faces(photo_of: PhotoOf, blocks: Any) -> None:
 
 def test_aligned_faces_of_any_size(face: Callable[..., RgbImage]) -> None:
     full = face(0, 0)
-    for side, size in ((8, 8), (27, 27), (28, 112), (64, 112), (112, 112), (200, 112)):
+    for side, size in ((8, 8), (35, 35), (36, 112), (64, 112), (112, 112), (200, 112)):
         crop = aligned_crop("p", np.ascontiguousarray(np.resize(full, (side, side, 3))))
         assert crop.pixels.shape == (size, size, 3)
-        assert (crop.face.resolution, crop.face.by_dsr, crop.face.box) == (side, side < 28, None)
+        assert (crop.face.resolution, crop.face.by_dsr, crop.face.box) == (side, side < DSR_BELOW, None)
     for shape in ((7, 7, 3), (100, 112, 3)):
         with pytest.raises(UserError, match=f"p is {shape[1]}x{shape[0]}: an aligned face is square"):
             aligned_crop("p", np.zeros(shape, np.uint8))
@@ -356,7 +356,9 @@ def test_where_thresholds_do_not_fit_it_is_said(table: Any) -> None:
     assert "both faces are small" in notes(a_face(16), a_face(20))
     assert "two small ones" in notes(a_face(16), a_face(100), "lr-lr")
     assert notes(a_face(16), a_face(20), "lr-lr") == ""
-    assert "without the DSR, and the thresholds were chosen by way of it" in notes(a_face(30), a_face(100))
+    assert "without the DSR, and the thresholds were chosen by way of it" in notes(
+        a_face(30, by_dsr=False), a_face(100)
+    )
 
 
 def test_a_cutoff_that_cannot_be_used_is_said(table: Any) -> None:
