@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,11 +17,14 @@ import numpy as np
 import psycopg
 import pytest
 
+from common import cli
 from common.errors import UserError
+from common.images import RgbImage, write_png
 from pipeline import benchmark_gallery
 from pipeline.benchmark_contenders import Files, Setting
 from pipeline.benchmark_timing import time_galleries
 from pipeline.gallery import Gallery, Match, Vectors, check_embeddings, open_gallery
+from pipeline.recognise import Config, main
 
 DIM = 32
 SHA = "ab" * 32
@@ -219,3 +223,39 @@ def test_benchmark_times_it_beside_sqlite_and_empties_it(
     assert all(row.ms and row.ratio and row.first_search_ms for row in rows)
     with open_gallery(url, benchmark_gallery.SHA256, benchmark_gallery.DIM) as gallery:
         assert not len(gallery)
+
+
+def test_the_command_line_enrols_and_identifies_as_with_sqlite(
+    url: str,
+    tmp_path: Path,
+    onnx_files: dict[str, str],
+    face: Callable[..., RgbImage],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Seven people who come again, small and large, and two strangers: the same top 5 from both stores."""
+
+    def recognise(what: str, *words: str) -> None:
+        models = ["--edgeface", onnx_files["edgeface"], "--chain", onnx_files["chain"], "--threads", "1"]
+        cli.run(main, Config, [what, *models, "--aligned", *words])
+
+    for person in range(9):
+        write_png(tmp_path / "known" / f"{person}.png", face(person, 0))
+        write_png(tmp_path / "new" / f"{person}.png", face(person, 1, 112 if person % 2 else 20))
+    found = {}
+    for where in (url, str(tmp_path / "people.sqlite")):
+        for person in range(7):
+            recognise("enrol", f"P{person}", str(tmp_path / "known" / f"{person}.png"), "--gallery", where)
+        capsys.readouterr()
+        recognise("identify", str(tmp_path / "new"), "--gallery", where, "--json", "-")
+        found[where] = json.loads(capsys.readouterr().out)["faces"]
+    ours, small = found.values()
+    assert [one["name"] for one in ours] == [f"P{person}" for person in range(7)] + [None, None]
+    print("\nface     PostgreSQL: top 5                            SQLite: top 5")
+    for mine, right in zip(ours, small, strict=True):
+        tops = [[f"{one['name']} {one['score']:+.3f}" for one in each["candidates"]] for each in (mine, right)]
+        print(f"{Path(mine['face']['photo']).name}    {'  '.join(tops[0])}    {'  '.join(tops[1])}")
+        assert len(mine["candidates"]) == 5
+        assert mine["verdict"]["answer"] == right["verdict"]["answer"]
+        for one, other in zip(mine["candidates"], right["candidates"], strict=True):
+            assert one["name"] == other["name"]
+            assert one["score"] == pytest.approx(other["score"], abs=2e-6)
