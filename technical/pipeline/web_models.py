@@ -76,6 +76,7 @@ def main(cfg: Config) -> Path:
             "licence": chain.metadata.licence,
             "source_sha256": dict(chain.metadata.source_sha256),
             "detector": asdict(CascadeSettings()),
+            "refiner": None,
             "crops": {"dsr_below": DSR_BELOW, "smallest": SMALLEST, "largest": LARGEST},
             "thresholds": None if thresholds is None else thresholds.values(),
             "curve": curve,

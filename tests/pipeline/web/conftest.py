@@ -9,10 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from common.files import write_json
+from dsr.checkpoint import save_dsr
+from dsr.model import Dsr, preset
+from facial_rec.edgeface import get_model
 from facial_rec.thresholds import DevelopmentSet, MadeFor, SizeThresholds, Thresholds
+from pipeline.export import metadata_of
+from pipeline.export_graphs import load_sources, onnx_graph
+from pipeline.model_metadata import Kind
+from pipeline.onnx_build import finished
+from pipeline.run_record import FORMAT
 
 WEB = Path(__file__).resolve().parents[3] / "technical" / "pipeline" / "web"
+WEB_ABSENT = "Chromium or the page's packages are absent (npm ci in technical/pipeline/web): the page was not tested"
+KINDS: tuple[Kind, ...] = ("edgeface", "dsr", "chain")
 SIZES = (
     SizeThresholds(16, "dsr", 0.5, 0.3),
     SizeThresholds(32, "dsr", 0.7, 0.5),
@@ -38,23 +50,78 @@ def table() -> Callable[..., Thresholds]:
 
 
 @pytest.fixture(scope="session")
-def vitest(node_modules: Path) -> Callable[..., str]:
-    """Runs the page's tests of a configuration with these environment variables; what they printed."""
+def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`edgeface.onnx`, `dsr.onnx` and `chain.onnx` of a tiny EdgeFace and a tiny DSR with random weights."""
+    folder = tmp_path_factory.mktemp("onnx")
+    torch.manual_seed(0)
+    torch.save(get_model("edgeface_tiny").state_dict(), folder / "face.pt")
+    dsr = Dsr(preset("tiny"))
+    with torch.no_grad():
+        for parameter in dsr.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    save_dsr(folder / "dsr.pt", dsr, {"note": "random"})
+    export_to(folder, str(folder / "face.pt"), str(folder / "dsr.pt"))
+    return folder
 
-    def run(config: str, **variables: object) -> str:
-        command = [str(node_modules / ".bin" / "vitest"), "run", "--config", config]
+
+def export_to(folder: Path, edgeface: str, dsr: str) -> None:
+    """The three graphs, without the comparison with PyTorch that `pipeline.export` makes."""
+    for kind in KINDS:
+        sources = load_sources(kind, edgeface, dsr)
+        model = finished(onnx_graph(kind, sources), metadata_of(kind, "float32", sources, None))
+        (folder / f"{kind}.onnx").write_bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="session")
+def export() -> Callable[[Path, str, str], None]:
+    return export_to
+
+
+@pytest.fixture(scope="session")
+def write_record() -> Callable[..., Path]:
+    """Writes an evaluation's record with accuracies from 8 to 32 pixels, of these weights."""
+
+    def write(path: Path, *weights: str, withheld: int = 0) -> Path:
+        cases = [
+            {
+                **{"recogniser": "tiny", "protocol": protocol, "method": method, "size": size},
+                "degradation": "canonical",
+                "figures": {
+                    "accuracy": None if size == withheld else accuracy,
+                    "accuracy_ci95": [accuracy - 0.02, accuracy + 0.01],
+                },
+            }
+            for protocol in ("lr-hr", "lr-lr")
+            for method, size, accuracy in (
+                *(("hr", None, 0.98), ("bicubic", 8, 0.71), ("dsr", 8, 0.76), ("bicubic", 16, 0.92)),
+                *(("dsr", 16, 0.95), ("bicubic", 32, 0.97), ("dsr", 32, 0.975)),
+            )
+        ]
+        run = {"command": "python -m pipeline.evaluate_resolutions", "weights": dict(enumerate(weights))}
+        write_json(path, {"format": FORMAT, "title": "made-up people", "run": run, "verification": cases})
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The page's packages; skips the test where they, or Chromium, are absent."""
+    folder = WEB / "node_modules"
+    if any(shutil.which(program) is None for program in ("node", "chromium")) or not (folder / ".bin/vitest").exists():
+        pytest.skip(WEB_ABSENT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def node(node_modules: Path) -> Callable[..., str]:
+    """Runs a program of the page's packages, with these environment variables; what it printed."""
+
+    def run(program: str, *arguments: str, **variables: object) -> str:
+        command = [str(node_modules / ".bin" / program), *arguments]
         environment = {**os.environ, **{name: str(value) for name, value in variables.items()}, "NO_COLOR": "1"}
         done = subprocess.run(command, cwd=WEB, env=environment, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout
 
     return run
-
-
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """The page's packages; skips the test where they are absent."""
-    folder = WEB / "node_modules"
-    if shutil.which("node") is None or not (folder / ".bin" / "vitest").exists():
-        pytest.skip("the page's packages are absent (npm ci in technical/pipeline/web): the page was not tested")
-    return folder

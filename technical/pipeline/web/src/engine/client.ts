@@ -14,7 +14,7 @@ export class EngineClient {
   private readonly worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "engine" });
   private readonly waiting = new Map<number, Waiting>();
   private calls = 0;
-  private tell: (count: number) => void = () => undefined;
+  private tell: (begun: number[]) => void = () => undefined;
 
   constructor() {
     this.worker.addEventListener("message", ({ data }: MessageEvent<Reply>) => this.receive(data));
@@ -45,8 +45,8 @@ export class EngineClient {
     return this.call({ method: "upscale", pixels }) as Promise<RgbImage>;
   }
 
-  /** `tell` hears of every request that the worker makes from now on. */
-  onRequests(tell: (count: number) => void): void {
+  /** `tell` hears when the worker's requests began, in milliseconds since 1970. */
+  onRequests(tell: (begun: number[]) => void): void {
     this.tell = tell;
   }
 

@@ -2,12 +2,13 @@
 
 import { unit } from "../recognition/gallery";
 import { alignFace, TEMPLATE_SIZE } from "../vision/alignment";
-import { alignedCrop, cropOf, type Face, type FaceCrop } from "../vision/crops";
+import { alignedCrop, cropOf, type FaceCrop } from "../vision/crops";
 import { enlarge } from "../vision/cubic";
 import { blankImage, fromPlanar, planar, planarBytes, type RgbImage } from "../vision/image";
-import { detect, type Networks } from "../vision/mtcnn";
-import { NETWORKS, readManifest, readModel, type Manifest, type Network } from "./manifest";
-import { startRuntime, type Provider, type Runtime, type Session } from "./sessions";
+import { refine, type Look } from "../vision/landmarks";
+import { detect, type DetectedFace, type Networks } from "../vision/mtcnn";
+import { readManifest, readModel, type Manifest, type Network } from "./manifest";
+import { startRuntime, type Provider, type Runtime, type Session, type Tensors } from "./sessions";
 
 /** A face that was found: as the networks take it, and at 112 x 112 for making it smaller. */
 export interface FoundFace extends FaceCrop {
@@ -25,7 +26,7 @@ export interface Loaded {
 }
 
 /** The files' bytes, on their way. */
-type Models = Readonly<Record<Network, Promise<Uint8Array>>>;
+type Models = readonly { readonly name: Network; readonly bytes: Promise<Uint8Array> }[];
 
 const LEAST_AGREEMENT = 0.999;
 const ON_GPU: readonly Network[] = ["edgeface", "dsr", "chain"]; // PNet gets another size every time: WASM is faster
@@ -33,17 +34,18 @@ const ON_GPU: readonly Network[] = ["edgeface", "dsr", "chain"]; // PNet gets an
 export class Engine {
   private constructor(
     private readonly manifest: Manifest,
-    private readonly sessions: Readonly<Record<Network, Session>>,
+    private readonly sessions: ReadonlyMap<Network, Session>,
   ) {}
 
   /** Read all networks from `folder` and try them. `say` is told what is being done. */
   static async load(folder: string, say: (step: string) => void): Promise<{ engine: Engine; loaded: Loaded }> {
     say("Loading the models");
     const [manifest, runtime] = await Promise.all([readManifest(folder), startRuntime()]);
-    const models = Object.fromEntries(
-      NETWORKS.map((name) => [name, readModel(folder, manifest.files[name])]),
-    ) as unknown as Models;
-    void Promise.allSettled(Object.values(models)); // an error is met where its model is opened
+    const models: Models = Object.entries(manifest.files).map(([name, file]) => ({
+      name: name as Network,
+      bytes: readModel(folder, file),
+    }));
+    void Promise.allSettled(models.map((model) => model.bytes)); // an error is met where its model is opened
     for (const provider of runtime.gpu ? (["webgpu", "wasm"] as const) : (["wasm"] as const)) {
       say(provider === "webgpu" ? "Preparing the graphics processor" : "Preparing the processor");
       const found = await attempt(manifest, models, runtime, provider);
@@ -60,20 +62,20 @@ export class Engine {
     runtime: Runtime,
     provider: Provider,
   ): Promise<Engine> {
-    const sessions: Partial<Record<Network, Session>> = {};
-    for (const name of NETWORKS) {
-      sessions[name] = await runtime.open(await models[name], ON_GPU.includes(name) ? provider : "wasm");
+    const sessions = new Map<Network, Session>();
+    for (const { name, bytes } of models) {
+      sessions.set(name, await runtime.open(await bytes, ON_GPU.includes(name) ? provider : "wasm"));
     }
-    return new Engine(manifest, sessions as Record<Network, Session>);
+    return new Engine(manifest, sessions);
   }
 
   async close(): Promise<void> {
-    await Promise.all(Object.values(this.sessions).map((session) => session.close()));
+    await Promise.all([...this.sessions.values()].map((session) => session.close()));
   }
 
   /** All faces of a photo, the surest first. */
   async find(photo: RgbImage): Promise<FoundFace[]> {
-    const found = await detect(photo, this.networks, this.manifest.detector);
+    const found = await this.refined(photo, await detect(photo, this.networks, this.manifest.detector));
     return found.map((face) => ({
       ...cropOf(photo, face, this.manifest.crops),
       aligned: alignFace(photo, face.landmarks),
@@ -90,28 +92,43 @@ export class Engine {
   async embed(pixels: RgbImage, method: Method = "dsr"): Promise<Float32Array> {
     if (pixels.width < TEMPLATE_SIZE && method === "dsr") {
       const dims = [1, 3, pixels.height, pixels.width];
-      const { output } = await this.sessions.chain.run(planarBytes(pixels), dims);
+      const { output } = await this.run("chain", planarBytes(pixels), dims);
       return unit(output.data);
     }
     const large = planar(enlarge(pixels, TEMPLATE_SIZE), 1 / 127.5, -1);
-    const { output } = await this.sessions.edgeface.run(large, [1, 3, TEMPLATE_SIZE, TEMPLATE_SIZE]);
+    const { output } = await this.run("edgeface", large, [1, 3, TEMPLATE_SIZE, TEMPLATE_SIZE]);
     return unit(output.data);
   }
 
   /** What the DSR makes of a face of 8 to 64 pixels, at 112 x 112. */
   async upscale(pixels: RgbImage): Promise<RgbImage> {
     const dims = [1, 3, pixels.height, pixels.width];
-    const { output } = await this.sessions.dsr.run(planar(pixels, 1 / 255), dims);
+    const { output } = await this.run("dsr", planar(pixels, 1 / 255), dims);
     return fromPlanar(output.data, TEMPLATE_SIZE, TEMPLATE_SIZE);
+  }
+
+  private async refined(photo: RgbImage, faces: readonly DetectedFace[]): Promise<readonly DetectedFace[]> {
+    const { refiner } = this.manifest;
+    if (refiner === null) return faces;
+    const look: Look = async (stack, count, side) =>
+      (await this.run("landmarks", stack, [count, 3, side, side])).landmarks.data;
+    const landmarks = await refine(photo, faces.map((face) => face.landmarks), look, refiner);
+    return faces.map((face, at) => ({ ...face, landmarks: landmarks[at] }));
+  }
+
+  private run(name: Network, input: Float32Array | Uint8Array, dims: readonly number[]): Promise<Tensors> {
+    const session = this.sessions.get(name);
+    if (session === undefined) throw new Error(`models.json names no file for '${name}'`);
+    return session.run(input, dims);
   }
 
   private readonly networks: Networks = {
     pnet: async (planes, width, height) => {
-      const { score, offsets } = await this.sessions.pnet.run(planes, [1, 3, height, width]);
+      const { score, offsets } = await this.run("pnet", planes, [1, 3, height, width]);
       return { score: score.data, offsets: offsets.data, columns: score.dims[2] };
     },
     look: async (name, stack, count, side) => {
-      const { score, offsets, landmarks } = await this.sessions[name].run(stack, [count, 3, side, side]);
+      const { score, offsets, landmarks } = await this.run(name, stack, [count, 3, side, side]);
       const answer = { score: score.data, offsets: offsets.data };
       return name === "onet" ? { ...answer, landmarks: landmarks.data } : answer;
     },
@@ -163,4 +180,3 @@ export function selfTestImage(side: number): RgbImage {
   return image;
 }
 
-export type { Face };

@@ -2,12 +2,14 @@
 
 import type { Thresholds } from "../recognition/thresholds";
 import type { CropSettings } from "../vision/crops";
+import type { RefinerSettings } from "../vision/landmarks";
 import type { CascadeSettings } from "../vision/mtcnn";
 
 const FORMAT = "dsr-edgeface-web-1";
 
-export const NETWORKS = ["pnet", "rnet", "onet", "edgeface", "dsr", "chain"] as const;
-export type Network = (typeof NETWORKS)[number];
+type RequiredNetwork = "pnet" | "rnet" | "onet" | "edgeface" | "dsr" | "chain";
+/** `landmarks` refines what MTCNN found; a folder may be without it. */
+export type Network = RequiredNetwork | "landmarks";
 
 export interface ModelFile {
   readonly file: string;
@@ -35,10 +37,11 @@ export interface Curve {
 
 export interface Manifest {
   readonly format: string;
-  readonly files: Readonly<Record<Network, ModelFile>>;
+  readonly files: Readonly<Record<RequiredNetwork, ModelFile>> & { readonly landmarks?: ModelFile };
   readonly variant: string;
   readonly licence: string;
   readonly detector: CascadeSettings;
+  readonly refiner: RefinerSettings | null;
   readonly crops: CropSettings;
   readonly thresholds: Thresholds | null;
   readonly curve: Curve | null;

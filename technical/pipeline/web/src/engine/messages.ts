@@ -13,7 +13,8 @@ export type Request =
 export type Call = Request & { readonly id: number };
 
 export type Reply =
-  | { readonly requests: number }
+  /** When the worker's requests began, in milliseconds since 1970. */
+  | { readonly requests: number[] }
   | { readonly id: number; readonly step: string }
   | { readonly id: number; readonly value: unknown }
   | { readonly id: number; readonly error: string };

@@ -30,7 +30,9 @@ function post(reply: Reply): void {
 }
 
 // The page counts requests, to show that no photo leaves; it does not see those of a worker by itself.
-new PerformanceObserver((list) => post({ requests: list.getEntries().length })).observe({ type: "resource" });
+new PerformanceObserver((list) => {
+  post({ requests: list.getEntries().map((entry) => performance.timeOrigin + entry.startTime) });
+}).observe({ type: "resource" });
 
 // One after the other: an onnxruntime session runs one input at a time.
 let last: Promise<void> = Promise.resolve();

@@ -13,7 +13,7 @@ const CLASSES: Readonly<Record<Answer, string>> = { same: "same", different: "di
 const SIGNS: Readonly<Record<Answer, string>> = { same: "=", different: "≠", "cannot tell": "?" };
 
 const [LOWEST, HIGHEST] = [-0.2, 1];
-const [WIDTH, HEIGHT, BAR] = [360, 64, 14];
+const [WIDTH, HEIGHT, BAR] = [360, 78, 14];
 
 export function showAnswer(card: HTMLElement, { verdict, scores }: Comparison): void {
   card.replaceChildren(
@@ -55,12 +55,27 @@ function scale({ score, accept, reject }: Verdict): SVGSVGElement {
   return makeSvg(
     "svg",
     { class: "scale", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": words },
+    ...zoneNames(from, to),
     zone(LOWEST, from, "zone different"),
     zone(from, to, "zone unsure"),
     zone(to, HIGHEST, "zone same"),
-    ...marks.map((value) => makeSvg("text", { x: place(value), y: 58, "text-anchor": "middle" }, value.toFixed(2))),
+    ...marks.map((value) => makeSvg("text", { x: place(value), y: 72, "text-anchor": "middle" }, value.toFixed(2))),
     makeSvg("path", { class: "needle", d: `M${place(score)} 44 v-24 l-6 -10 h12 l-6 10` }),
   );
+}
+
+/** What each zone says, where there is room for it. */
+function zoneNames(from: number, to: number): SVGElement[] {
+  const named: [number, number, string][] = [
+    [LOWEST, from, "two people"],
+    [from, to, "cannot tell"],
+    [to, HIGHEST, "the same"],
+  ];
+  return named.flatMap(([low, high, name]) => {
+    const middle = (place(low) + place(high)) / 2;
+    if (place(high) - place(low) < 72) return [];
+    return [makeSvg("text", { class: "zone-name", x: middle, y: 54, "text-anchor": "middle" }, name)];
+  });
 }
 
 function ways(scores: Readonly<Record<"bicubic" | "dsr", number>>): HTMLElement {
@@ -69,7 +84,7 @@ function ways(scores: Readonly<Record<"bicubic" | "dsr", number>>): HTMLElement 
   return make(
     "table",
     {},
-    make("caption", { class: "soft" }, "Similarity by the way the small face was enlarged"),
+    make("caption", { class: "soft" }, "Similarity, the small face enlarged by"),
     make("tbody", {}, row("bicubic", scores.bicubic), row("DSR", scores.dsr)),
   );
 }

@@ -6,7 +6,7 @@
 
 import { blankImage, crop, type RgbImage } from "./image";
 import { resizeArea } from "./resize";
-import { inverted, warp, type Affine } from "./warp";
+import { applied, inverted, warp, type Affine } from "./warp";
 
 export type Point = readonly [number, number];
 
@@ -117,10 +117,6 @@ function enlarged(matrix: Affine, factor: number): Affine {
   const [a, b, x, c, d, y] = matrix.map((value) => value * factor);
   const shift = (factor - 1) / 2;
   return [a, b, x + shift, c, d, y + shift];
-}
-
-function applied([a, b, x, c, d, y]: Affine, u: number, v: number): Point {
-  return [a * u + b * v + x, c * u + d * v + y];
 }
 
 function scaleOf([a, , , c]: Affine): number {

@@ -18,6 +18,11 @@ export function inverted([a, b, x, c, d, y]: Affine): Affine {
   return [p, q, -p * x - q * y, r, s, -r * x - s * y];
 }
 
+/** Where `matrix` takes (u, v). */
+export function applied([a, b, x, c, d, y]: Affine, u: number, v: number): readonly [number, number] {
+  return [a * u + b * v + x, c * u + d * v + y];
+}
+
 /** `image` moved by `matrix` into a picture of `side` x `side`. */
 export function warp(image: RgbImage, matrix: Affine, side: number): RgbImage {
   const [a, b, x, c, d, y] = inverted(matrix);

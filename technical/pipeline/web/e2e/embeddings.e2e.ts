@@ -1,0 +1,53 @@
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { visit, type Visit } from "./browser";
+import { expected, photo, type ExpectedPhoto } from "./setting";
+
+const LEAST = { aligned: 0.999, photo: 0.97 };
+let seen: Visit;
+
+beforeAll(async () => {
+  seen = await visit();
+});
+afterAll(async () => {
+  expect(seen.troubles).toEqual([]);
+  await seen.close();
+});
+
+/** The faces of a photo as the page finds and embeds them. */
+function inBrowser(file: string, aligned: boolean): Promise<{ resolution: number; embedding: number[] }[]> {
+  const bytes = readFileSync(photo(file)).toString("base64");
+  return seen.page.evaluate(
+    async ([name, coded, isAligned]) => {
+      const { engine, readPhoto } = globalThis.dsrEdgeface;
+      const content = Uint8Array.from(atob(coded), (character) => character.charCodeAt(0));
+      const picture = await readPhoto(new Blob([content]), name);
+      const found = isAligned ? [await engine.takeAligned(picture)] : await engine.find(picture);
+      const embed = async ({ face, pixels }: (typeof found)[number]) => ({
+        resolution: face.resolution,
+        embedding: [...(await engine.embed(pixels))],
+      });
+      return Promise.all(found.map(embed));
+    },
+    [file, bytes, aligned] as const,
+  );
+}
+
+test.each(expected.photos)("$file as in Python", async ({ file, aligned, faces }: ExpectedPhoto) => {
+  const found = await inBrowser(file, aligned);
+  expect(found.map((face) => face.resolution)).toEqual(faces.map((face) => face.resolution));
+  for (const [at, { embedding, resolution }] of found.entries()) {
+    const cosine = dot(embedding, faces[at].embedding);
+    const others = expected.photos.flatMap((other) => (other.file[0] === file[0] ? [] : other.faces));
+    const stranger = Math.max(...others.map((other) => dot(embedding, other.embedding)));
+    console.log(
+      `${file}${aligned ? ", aligned" : ""}, face ${at + 1}, ${resolution} pixels: cosine ${cosine.toFixed(6)} to ` +
+        `Python's (at most ${stranger.toFixed(3)} to another person's)`,
+    );
+    expect(cosine).toBeGreaterThan(aligned ? LEAST.aligned : LEAST.photo);
+  }
+});
+
+function dot(one: readonly number[], other: readonly number[]): number {
+  return one.reduce((sum, value, index) => sum + value * other[index], 0);
+}
