@@ -72,7 +72,7 @@ def main(cfg: Config) -> None:
     app = create_app(service, access, cfg.ui)
     if not access.people_open:
         logging.getLogger("pipeline.api").info("no token: /people is closed, because %s is not this machine", cfg.host)
-    serve(app, cfg.host, cfg.port, cfg.upload_seconds + cfg.answer_seconds)
+    serve(app, cfg.host, cfg.port, cfg)
 
 
 def read_token(file: Path | None) -> str | None:

@@ -64,7 +64,8 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         429: "Busy: the queue is full (see Retry-After)",
         503: "A model or the gallery cannot be used, or the answer took too long",
     }
-    return {status: {"model": ErrorAnswer, "description": words[status]} for status in statuses}
+    content = {"application/json": {"schema": ErrorAnswer.model_json_schema()}}  # also where an answer is a picture
+    return {status: {"description": words[status], "content": content} for status in statuses}
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -84,10 +85,14 @@ def add_handlers(app: FastAPI) -> None:
         return answer_of(ApiError(422, "invalid", _sentence(error.errors())))
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> JSONResponse:
-        words = {404: "not_found", 405: "method_not_allowed"}
-        named = words.get(error.status_code, "refused")
-        return answer_of(ApiError(error.status_code, named, str(error.detail), dict(error.headers or {})))
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        named = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "refused")
+        headers = dict(error.headers or {})
+        path = getattr(request.scope.get("route"), "path_format", "")
+        if error.status_code == 405 and path in app.openapi()["paths"]:
+            # Starlette names the methods of the first of several routes with this path.
+            headers["Allow"] = ", ".join(method.upper() for method in app.openapi()["paths"][path])
+        return answer_of(ApiError(error.status_code, named, str(error.detail), headers))
 
     @app.exception_handler(Exception)
     async def broken(_: Request, __: Exception) -> JSONResponse:

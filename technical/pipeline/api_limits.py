@@ -28,6 +28,8 @@ class Limits:
     """Uploads that are received at a time; more are answered 429."""
     held_bytes: int = 256 * MIB
     """Bytes of uploads held in memory at a time; what comes on top is answered 429."""
+    head_seconds: float = 10.0
+    """Time for the head of a request."""
     upload_seconds: float = 15.0
     """Time for a whole upload."""
     answer_seconds: float = 30.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from common.errors import UserError
 from pipeline.api_errors import ApiError
 from pipeline.face_crops import EmbeddedFace
-from pipeline.gallery import SERVERS, Person, check_name
+from pipeline.gallery import SERVERS, Gallery, Person, check_name
 from pipeline.recogniser import Recogniser
 from pipeline.recognition import Enrolment, Identification
 
@@ -48,10 +48,10 @@ class People:
 
     def delete(self, name: str) -> int:
         """Remove a person completely; how many embeddings there were. Raises ApiError (404) for an unknown name."""
-        known, gallery = checked(name), self._gallery
-        if gallery is None or not gallery.entries(known):
+        gallery = self._gallery
+        if gallery is None or not is_kept(gallery, name):
             raise ApiError(404, "unknown_person", "Nobody of that name is enrolled. GET /people lists who is.")
-        removed = gallery.delete(known)
+        removed = gallery.delete(name)
         if gallery.keeps_deleted:
             gallery.compact()
         return removed
@@ -71,3 +71,12 @@ def checked(name: str) -> str:
     if found in (".", ".."):
         raise ApiError(422, "invalid", f"name: '{found}' means a folder in a URL. Use another.")
     return found
+
+
+def is_kept(gallery: Gallery, name: str) -> bool:
+    """Whether somebody of this name is enrolled; nobody is by one that cannot be kept."""
+    try:
+        known = check_name(name)
+    except UserError:
+        return False
+    return bool(gallery.entries(known))

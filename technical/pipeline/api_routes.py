@@ -209,7 +209,7 @@ async def delete(
     curl -X DELETE -H "Authorization: Bearer $TOKEN" http://localhost:8000/people/Ann%20Lee
     """
     removed = await service.in_thread(service.people.delete, name)
-    return DeleteAnswer(name=checked(name), embeddings=removed)
+    return DeleteAnswer(name=name, embeddings=removed)
 
 
 def as_png(image: RgbImage) -> bytes:

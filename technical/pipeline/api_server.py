@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from math import ceil
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS = 10.0
+from pipeline.api_limits import Limits
+
 KEEP_ALIVE_SECONDS = 15
 MOST_CONNECTIONS = 500
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -22,6 +24,7 @@ class PromptProtocol(H11Protocol):
     The bodies of requests have a deadline of their own, in `pipeline.api_uploads`.
     """
 
+    head_seconds: float
     _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -46,7 +49,7 @@ class PromptProtocol(H11Protocol):
         if answering or self.transport.is_closing():
             self._rest()
         elif self._late is None:
-            self._late = self.loop.call_later(HEAD_SECONDS, self._end)
+            self._late = self.loop.call_later(self.head_seconds, self._end)
 
     def _rest(self) -> None:
         if self._late is not None:
@@ -60,18 +63,22 @@ class PromptProtocol(H11Protocol):
             self.transport.close()
 
 
-def serve(app: FastAPI, host: str, port: int, grace_seconds: float) -> None:
-    """Serve until SIGTERM or SIGINT; what is being answered then is answered, within `grace_seconds`."""
+def serve(app: FastAPI, host: str, port: int, limits: Limits) -> None:
+    """Serve until SIGTERM or SIGINT; what is on its way then is still received and answered, within its limits."""
+
+    class Protocol(PromptProtocol):
+        head_seconds = limits.head_seconds
+
     options: dict[str, Any] = {"access_log": False, "log_config": None, "server_header": False, "ws": "none"}
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=PromptProtocol,
+        http=Protocol,
         loop="asyncio",
         limit_concurrency=MOST_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(grace_seconds),
+        timeout_graceful_shutdown=ceil(limits.upload_seconds + limits.answer_seconds),
         **options,
     )
     # uvicorn raises the signal again when it is done, which would make an orderly end look like a violent one.

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,8 @@ def client(make: Make) -> TestClient:
 
 @pytest.fixture
 def photo(photo_of: Callable[..., RgbImage]) -> Callable[..., bytes]:
-    """The PNG of a photo: (person, photo, side in pixels) for each face."""
-    return lambda *faces: png(photo_of(*faces))
+    """The PNG of a photo: (person, photo, side in pixels) for each face; `height` of the photo."""
+    return lambda *faces, **options: png(photo_of(*faces, **options))
 
 
 @pytest.fixture
@@ -98,22 +98,43 @@ class Server:
         return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
 
 
-@pytest.fixture
-def start_server(onnx_files: dict[str, str], dsr_file: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+@contextmanager
+def servers(folder: Path, models: list[str]) -> Iterator[Callable[..., Server]]:
+    """Starts servers in `folder` and, at the end, kills them."""
     started = []
 
     def start(*flags: str, **environment: str) -> Server:
-        log = tmp_path / "server.log"
-        models = ["--edgeface", onnx_files["edgeface"], "--chain", onnx_files["chain"], "--dsr", str(dsr_file)]
+        log = folder / "server.log"
         command = [sys.executable, "-m", "pipeline.api", "--port", "0", "--threads", "1", *models, *flags]
-        process = subprocess.Popen(command, cwd=tmp_path, stderr=log.open("w"), text=True, env=os.environ | environment)
+        process = subprocess.Popen(command, cwd=folder, stderr=log.open("w"), text=True, env=os.environ | environment)
         started.append(process)
         return Server(process, wait_until_up(process, log), log)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def models(onnx_files: dict[str, str], dsr_file: Path) -> list[str]:
+    """The flags that name the models for made-up faces."""
+    return ["--edgeface", onnx_files["edgeface"], "--chain", onnx_files["chain"], "--dsr", str(dsr_file)]
+
+
+@pytest.fixture
+def start_server(models: list[str], tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    with servers(tmp_path, models) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def server(models: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for several tests."""
+    with servers(tmp_path_factory.mktemp("server"), models) as start:
+        yield start()
 
 
 def wait_until_up(process: subprocess.Popen[str], log: Path) -> int:
