@@ -15,7 +15,7 @@ from common.paths import find_weights
 from dsr.model import Dsr, DsrConfig
 from facial_rec.weights import describe_difference, read_pickle
 
-FORMAT = "dsr-1"
+FORMAT = "dsr-2"
 LARGEST_SETTING = 4096  # a damaged configuration should be named, not built
 
 
@@ -32,7 +32,8 @@ class DsrInfo:
 
 def save_dsr(path: Path, model: Dsr, metadata: Mapping[str, Any]) -> None:
     """Write `model` and `metadata` (plain values only) to `path`, atomically."""
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    plain = torch.contiguous_format
+    state = {key: value.detach().cpu().clone(memory_format=plain) for key, value in model.state_dict().items()}
     content = {"format": FORMAT, "config": asdict(model.config), "metadata": dict(metadata), "state_dict": state}
 
     def write(temporary: Path) -> None:

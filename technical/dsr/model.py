@@ -1,8 +1,9 @@
 """The DSR generator: any square face from 8 to 64 pixels to 112 x 112, with one set of weights.
 
-The input is first enlarged to 112 with bicubic, whatever its size, and folded into a fixed grid of 16 x 16 cells of
-7 x 7 pixels. All the work happens on that grid, so every input size costs the same and one checkpoint serves them all.
-The network predicts what bicubic misses; its last layer starts at zero, so an untrained DSR *is* bicubic.
+The input is first enlarged to 112 with bicubic, whatever its size, and read into a fixed grid of cells of `cell` x
+`cell` pixels by one convolution of that stride. All the work happens on that grid, so every input size costs the same
+and one checkpoint serves them all. The network predicts what bicubic misses, every cell its own pixels; its last layer
+starts at zero, so an untrained DSR *is* bicubic.
 
 Two things suit aligned faces: a learned map is added on the grid, because an eye is always in the same cell, and
 token-mixing layers (Tolstikhin et al. 2021, https://arxiv.org/abs/2105.01601) let every cell see the whole face for
@@ -32,7 +33,7 @@ class DsrConfig:
     """Width of the convolutions on the grid."""
     blocks: int = 6
     """Number of residual blocks of two 3 x 3 convolutions."""
-    mixers: int = 3
+    mixers: int = 1
     """How many of the first blocks are followed by a token-mixing layer."""
     mixer_width: int = 128
     """Hidden width of a token-mixing layer."""
@@ -92,32 +93,34 @@ class Dsr(nn.Module):
             raise UserError(f"a grid cell of {config.cell} pixels does not divide {HR_SIZE}: use 4, 7, 8, 14 or 16.")
         self.config = config
         self.grid = HR_SIZE // config.cell
-        width, cell_pixels = config.channels, config.cell**2
-        self.stem = nn.Conv2d(3 * cell_pixels + 1, width, 3, padding=1)
+        width = config.channels
+        self.stem = nn.Conv2d(3, width, config.cell, stride=config.cell)
         self.position = nn.Parameter(torch.zeros(1, width, self.grid, self.grid))
+        self.coarseness = nn.Parameter(torch.zeros(1, width, 1, 1))
         layers: list[nn.Module] = []
         for index in range(config.blocks):
             layers.append(ResidualBlock(width))
             if index < config.mixers:
                 layers.append(TokenMixer(width, self.grid**2, config.mixer_width))
         self.body = nn.Sequential(*layers)
-        self.last = nn.Conv2d(width, 3 * cell_pixels, 3, padding=1)
+        self.last = nn.Conv2d(width, 3 * config.cell**2, 1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, low: Tensor) -> Tensor:
         self._check(low)
         enlarged = F.interpolate(low, size=(HR_SIZE, HR_SIZE), mode="bicubic", align_corners=False)
-        folded = F.pixel_unshuffle(enlarged - 0.5, self.config.cell)  # (B, 3 * cell^2, grid, grid)
-        features = self.stem(torch.cat([folded, self._size_map(low)], dim=1)) + self.position
-        features = features + self.body(features)
-        output = enlarged + F.pixel_shuffle(self.last(features), self.config.cell)
+        output = self.restore(enlarged, math.log2(low.shape[-1] / REFERENCE_SIZE))
         return output if self.training else output.clamp(0.0, 1.0)
 
-    def _size_map(self, low: Tensor) -> Tensor:
-        """One channel that tells the network how coarse its input was: log2(n / 32)."""
-        value = math.log2(low.shape[-1] / REFERENCE_SIZE)
-        return low.new_full((low.shape[0], 1, self.grid, self.grid), value)
+    def restore(self, enlarged: Tensor, log_size: float | Tensor) -> Tensor:
+        """What comes after the enlargement, not clamped: `(B, 3, 112, 112)` to the same.
+
+        `log_size` is log2(n / 32) of the input's side n, a number or a tensor `(1,)`.
+        """
+        features = self.stem(enlarged - 0.5) + self.position + self.coarseness * log_size  # (B, C, grid, grid)
+        features = features + self.body(features)
+        return enlarged + F.pixel_shuffle(self.last(features), self.config.cell)
 
     @staticmethod
     def _check(low: Tensor) -> None:

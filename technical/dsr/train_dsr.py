@@ -99,6 +99,8 @@ class Config:
     """Weight of the total variation of the output."""
     degradation: Literal["canonical", "realistic", "mixed"] = "canonical"
     """How training faces are reduced; validation is always canonical."""
+    realistic_share: float = 0.5
+    """With mixed degradation, the part of the batches that is degraded as by a far camera."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 1e-4
@@ -135,6 +137,8 @@ def _check_config(cfg: Config) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
     if not 0.0 < cfg.learning_rate < 1.0:
         raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
+    if not 0.0 <= cfg.realistic_share <= 1.0:
+        raise UserError(f"--realistic-share must lie between 0 and 1, found {cfg.realistic_share}.")
     if not 0.0 <= cfg.ema_decay < 1.0:
         raise UserError(f"--ema-decay must be at least 0 and below 1, found {cfg.ema_decay}.")
     weights = ("pixel_weight", "identity_weight", "lpips_weight", "tv_weight")
@@ -165,7 +169,7 @@ def _train(cfg: Config, place: Place) -> Path:
         if place.leads:
             keep_records(cfg.out / "metrics.jsonl", state.epoch)
     sizes = SizeChoice.parse(cfg.vlr_size)
-    reduction = reduction_named(cfg.degradation)
+    reduction = reduction_named(cfg.degradation, cfg.realistic_share)
     total_steps = cfg.epochs * steps_per_epoch(len(train_faces), cfg.batch_size, place.world)
     validation = Validation(val_faces, sizes.validation_sizes(), embedder, place.device) if place.leads else None
     if place.leads:

@@ -73,15 +73,15 @@ def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
     return peak * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
-def reduction_named(name: str) -> Reduction:
-    """`canonical`, `realistic`, or `mixed` (each batch one or the other, evenly). UserError for another name."""
+def reduction_named(name: str, realistic_share: float = 0.5) -> Reduction:
+    """`canonical`, `realistic`, or `mixed` (`realistic_share` of the batches realistic). UserError for another name."""
     realistic = RealisticDegradation()
 
     def canonical(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
         return canonical_reduce(images, size)
 
     def mixed(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-        chosen = realistic if float(torch.rand((), generator=generator)) < 0.5 else canonical
+        chosen = realistic if float(torch.rand((), generator=generator)) < realistic_share else canonical
         return chosen(images, size, generator)
 
     known: dict[str, Reduction] = {"canonical": canonical, "realistic": realistic, "mixed": mixed}

@@ -116,7 +116,7 @@ def _embed(recogniser: EdgeFace, images: Tensor) -> Tensor:
 class DsrBody(nn.Module):
     """The DSR after its enlargement: `(B, 3, 112, 112)` and log2(n / 32) `(1,)` -> `(B, 3, 112, 112)` in [0, 1].
 
-    `Dsr.forward`, step by step, with the size as a tensor: a trace would freeze a number.
+    The size is a tensor here: a trace would freeze a number.
     """
 
     def __init__(self, dsr: Dsr) -> None:
@@ -124,12 +124,7 @@ class DsrBody(nn.Module):
         self.dsr = dsr
 
     def forward(self, enlarged: Tensor, coarseness: Tensor) -> Tensor:
-        dsr = self.dsr
-        folded = F.pixel_unshuffle(enlarged - 0.5, dsr.config.cell)
-        size_map = folded[:, :1] * 0.0 + coarseness  # as many as there are images, without asking how many
-        features = dsr.stem(torch.cat([folded, size_map], dim=1)) + dsr.position
-        features = features + dsr.body(features)
-        return (enlarged + F.pixel_shuffle(dsr.last(features), dsr.config.cell)).clamp(0.0, 1.0)
+        return self.dsr.restore(enlarged, coarseness).clamp(0.0, 1.0)
 
 
 class ChainBody(nn.Module):

@@ -106,7 +106,7 @@ def test_code_in_a_file_is_not_run(path: Path, tmp_path: Path) -> None:
 
 
 def test_another_networks_weights_are_refused(edgeface: Path) -> None:
-    with pytest.raises(UserError, match=r"tiny\.pt is not a DSR checkpoint of format dsr-1"):
+    with pytest.raises(UserError, match=r"tiny\.pt is not a DSR checkpoint of format dsr-2"):
         load_dsr(edgeface)
 
 

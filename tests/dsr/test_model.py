@@ -27,6 +27,7 @@ def trained(config: DsrConfig = TINY) -> Dsr:
     model = Dsr(config)
     torch.nn.init.normal_(model.last.weight, std=0.02)
     torch.nn.init.normal_(model.position, std=0.1)
+    torch.nn.init.normal_(model.coarseness, std=0.1)
     return model
 
 
@@ -80,6 +81,11 @@ def multiply_adds(model: torch.nn.Module, x: torch.Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
     return counter.get_total_flops() // 2
+
+
+def test_the_default_costs_no_more_than_120_million_multiply_adds() -> None:
+    """What keeps a chain below twice the time of EdgeFace-XXS alone, see the README."""
+    assert multiply_adds(Dsr(preset("default")).eval(), low_faces(16, 1)) < 120e6
 
 
 def test_every_size_costs_the_same() -> None:
