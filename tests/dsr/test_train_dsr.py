@@ -251,6 +251,19 @@ def test_other_degradations_run(config: Config, degradation: Any, finished: Conf
     assert bicubic[0] == bicubic[1], "validation is always canonical"
 
 
+def test_the_share_of_realistic_batches(faces: torch.Tensor) -> None:
+    reduced = training.canonical_reduce(faces, 16)
+
+    def equal(share: float) -> list[bool]:
+        mixed = training.reduction_named("mixed", share)
+        draws = [mixed(faces, 16, torch.Generator().manual_seed(seed)) for seed in range(12)]
+        return [torch.equal(draw, reduced) for draw in draws]
+
+    assert all(equal(0.0))
+    assert not any(equal(1.0))
+    assert 0 < sum(equal(0.5)) < 12
+
+
 def test_every_option_of_the_loss_runs(config: Config, edgeface_script: Path) -> None:
     main(replace(config, epochs=1, edgeface=str(edgeface_script), pixel_loss="psnr", tv_weight=0.1, batch_size=100))
     assert records(config)[0]["train"].keys() == {"loss", "pixel", "identity", "tv"}
@@ -356,6 +369,7 @@ def test_state_of_another_network_is_refused(copied: Config) -> None:
         ({"threads": -1}, "--threads must be at least 0"),
         ({"learning_rate": 0.0}, "--learning-rate must lie between 0 and 1"),
         ({"learning_rate": float("nan")}, "--learning-rate must lie between 0 and 1"),
+        ({"realistic_share": 1.5}, "--realistic-share must lie between 0 and 1, found 1.5"),
         ({"ema_decay": 1.0}, "--ema-decay must be at least 0 and below 1"),
         ({"vlr_size": ("4",)}, "--vlr-size 4 is outside 8 to 64"),
         ({"preset": "huge"}, "preset 'huge' is unknown"),
