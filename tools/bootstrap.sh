@@ -3,6 +3,8 @@
 #
 # Poetry itself lives in .poetry/, away from the project and from the user's own. Nothing is done when .venv already
 # matches poetry.lock and pyproject.toml; after an interruption the next run goes on where this one stopped.
+#
+#   INSTALL_OPTIONS="--only main"   leaves out what trains and tests: no torch, a tenth of the disk
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,7 +17,7 @@ supported() { "$@" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] 
 
 # --- Already done? ---------------------------------------------------------------------------------------------------
 stamp=.venv/.installed
-wanted=$(cat poetry.lock pyproject.toml | cksum)
+wanted="$(cat poetry.lock pyproject.toml | cksum)${INSTALL_OPTIONS:+ $INSTALL_OPTIONS}"
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && supported .venv/bin/python; then
   exit 0
 fi
@@ -81,7 +83,8 @@ for package in .venv/lib/python3*/site-packages/*.dist-info; do
     rm -r "$package"
   fi
 done
-say "installing from poetry.lock into .venv (the first time: some 5 GB, minutes)"
-"$poetry" install --no-interaction || fail "Poetry stopped: see its message above. 'make setup' goes on from here."
+say "installing from poetry.lock into .venv (the first time minutes; with all that trains some 5 GB)"
+# shellcheck disable=SC2086  # options are a list
+"$poetry" install --no-interaction ${INSTALL_OPTIONS:-} || fail "Poetry stopped: see its message above. 'make setup' goes on from here."
 printf '%s\n' "$wanted" >"$stamp"
 say "done: commands run as '.venv/bin/python -m ...' or 'poetry run python -m ...'"

@@ -1,4 +1,7 @@
-"""For the tools: a recogniser of random weights, made in seconds, and a command run in this process or in another."""
+"""For the tools: a recogniser of random weights, made in seconds, and a command run in this process or in another.
+
+python tools/tiny_recogniser.py FOLDER      # writes edgeface.onnx and chain.onnx, good for nothing but trying
+"""
 
 from __future__ import annotations
 
@@ -77,3 +80,7 @@ def run_apart(module: ModuleType, words: list[str]) -> Ran:
     done = subprocess.run([sys.executable, "-c", _MEASURED, module.__name__, *words], capture_output=True, text=True)
     *lines, peak = done.stderr.splitlines()
     return Ran(done.returncode, done.stdout, "\n".join(lines), int(peak.split()[1]))
+
+
+if __name__ == "__main__":
+    export_tiny(Path(sys.argv[1]))
