@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from common.errors import UserError
+from pipeline import api_guard
 from pipeline.api import Config, load_dsr, main, read_token
-from pipeline.api_guard import Access, is_loopback
+from pipeline.api_guard import CONTENT_SECURITY_POLICY, Access, is_loopback
 from pipeline.recogniser import Recogniser, RecogniserSettings
 
 PhotoFile = Callable[..., bytes]
@@ -125,6 +127,11 @@ def test_headers(client: TestClient, photo: PhotoFile) -> None:
     for path, allowed in (("/verify", "POST"), ("/people", "GET, POST"), ("/people/Ann", "DELETE"), ("/docs", "GET")):
         refused = client.put(path)
         assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+
+
+def test_the_page_is_built_for_the_same_policy() -> None:
+    rules = (Path(api_guard.__file__).parent / "web" / "csp.ts").read_text().partition("RULES = [")[2].partition("]")[0]
+    assert [*re.findall(r'"([^"]+)"', rules), "frame-ancestors 'none'"] == CONTENT_SECURITY_POLICY.split("; ")
 
 
 def test_the_log_names_nobody(make: Make, photo: PhotoFile, caplog: pytest.LogCaptureFixture) -> None:
