@@ -9,14 +9,20 @@ from pathlib import Path
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
-def test_photo_refusals_are_lines_that_name_the_file(tmp_path: Path) -> None:
-    """The script itself exits with an error where bad input is taken, or refused without naming the file."""
-    command = [sys.executable, str(TOOLS / "show_photo_refusals.py"), "--small"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def printed(folder: Path, tool: str, *words: str) -> list[str]:
+    """The lines that a script prints."""
+    command = [sys.executable, str(TOOLS / tool), *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    assert len(lines) == len(done.stdout.splitlines()) > 40, "a line a case"
+    return done.stdout.splitlines()
+
+
+def test_photo_refusals_are_lines_that_name_the_file(tmp_path: Path) -> None:
+    """The script itself exits with an error where bad input is taken, or refused without naming the file."""
+    out = printed(tmp_path, "show_photo_refusals.py", "--small")
+    lines = dict(line.split(": ", 1) for line in out)
+    assert len(lines) == len(out) > 40, "a line a case"
     for case, words in {
         "no face": "none.png: mtcnn found no face",
         "two faces in a verify": "two.png shows 2 faces",
@@ -31,3 +37,16 @@ def test_photo_refusals_are_lines_that_name_the_file(tmp_path: Path) -> None:
     }.items():
         assert words in lines[case], case
     assert any("x" in case and case.endswith("wide.png") and "peak" in line for case, line in lines.items())
+
+
+def test_every_command_runs_on_made_up_people_and_a_video(tmp_path: Path) -> None:
+    out = printed(tmp_path, "show_recognise.py")
+    lines = "\n".join(out)
+    assert "  4 photos: 4 faces in 4, 0 skipped" in lines
+    assert "verify, the same person" in lines
+    assert "enrol: 4 people" in lines
+    assert "identify, photos reduced" in lines
+    assert "cluster: 8 faces of 4 people into " in lines
+    film = next(line for line in out if line.startswith("watch film.avi: 8 of 24 frames"))
+    assert "Filmed 8" in film, "the person is found in every frame, as somebody who was enrolled from a still"
+    assert not list(tmp_path.iterdir())
