@@ -80,10 +80,10 @@ def training_crop(
         photo = cv2.resize(photo, (side, side), interpolation=cv2.INTER_AREA)
     photo = _degraded(_relit(photo, rng, how), rng, how)
     inside = [(points + BORDER + 0.5) * scale - 0.5 for points in (perturbed(rng, how), landmarks)]
-    return seen(photo, inside[0]), in_sides(moved(inside[1], similarity_transform(inside[0], template(CROP))))
+    return seen_crop(photo, inside[0]), in_sides(moved(inside[1], similarity_transform(inside[0], template(CROP))))
 
 
-def seen(image: RgbImage, landmarks: Landmarks) -> RgbImage:
+def seen_crop(image: RgbImage, landmarks: Landmarks) -> RgbImage:
     """What the refiner looks at, `(64, 64, 3)`: the face in `image` aligned by `landmarks` `(5, 2)`."""
     return align_face(image, landmarks, CROP)
 

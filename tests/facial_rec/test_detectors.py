@@ -30,10 +30,14 @@ def detector(request: pytest.FixtureRequest, shared: Path) -> Detector:
     return mtcnn() if request.param == "mtcnn" else load_detector("yunet", shared / YUNET)
 
 
-def error(face: DetectedFace, landmarks: np.ndarray) -> float:
+def distance(found: np.ndarray, landmarks: np.ndarray) -> float:
     """Mean distance of the landmarks, as a share of the distance between the eyes."""
-    distance = np.linalg.norm(landmarks[0] - landmarks[1])
-    return float(np.linalg.norm(face.landmarks - landmarks, axis=1).mean() / distance)
+    return float(np.linalg.norm(found - landmarks, axis=1).mean() / np.linalg.norm(landmarks[0] - landmarks[1]))
+
+
+def error(face: DetectedFace, landmarks: np.ndarray) -> float:
+    """`distance` of a face's landmarks."""
+    return distance(face.landmarks, landmarks)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +101,7 @@ def test_yunet_takes_only_the_published_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_lfw_faces_are_found(detector: Detector, photos: list[tuple[RgbImage, np.ndarray]]) -> None:
-    """MTCNN's landmarks differ from the table's (YuNet's) by 11 % of the distance between the eyes; see the README."""
+    """MTCNN's landmarks, refined, against the table's, which are YuNet's; 5 % is wanted and not reached."""
     errors = []
     for image, landmarks in photos:
         faces = detector.detect(image)
@@ -106,7 +110,25 @@ def test_lfw_faces_are_found(detector: Detector, photos: list[tuple[RgbImage, np
     found = [value for value in errors if value < 0.5]
     print(f"{detector.name}: {len(found)} of {len(photos)}, mean landmark error {np.mean(found):.2%}")
     assert len(found) >= 59
-    assert np.mean(found) < {"mtcnn": 0.12, "yunet": 0.001}[detector.name]
+    assert np.mean(found) < {"mtcnn": 0.105, "yunet": 0.001}[detector.name]
+
+
+def test_how_exact_the_table_is(shared: Path, photos: list[tuple[RgbImage, np.ndarray]]) -> None:
+    """The table's detector on the same photos, moved by a few pixels: it does not find its own landmarks again.
+
+    The mean of many such looks is what another detector could agree with at best.
+    """
+    yunet, once, at_best = load_detector("yunet", shared / YUNET), [], []
+    for image, landmarks in photos:
+        looks = []
+        for left, top in np.random.default_rng(0).integers(1, 32, (12, 2)).tolist():
+            moved = cv2.copyMakeBorder(image, top, 32 - top, left, 32 - left, cv2.BORDER_REPLICATE)
+            faces = [face.landmarks - np.array([left, top], np.float32) for face in yunet.detect(moved)]
+            looks.append(min(faces, key=lambda points: distance(points, landmarks)))
+        once += [distance(points, landmarks) for points in looks]
+        at_best.append(distance(np.mean(looks, axis=0), landmarks))
+    print(f"yunet on moved photos: off by {np.mean(once):.2%}, the mean of 12 looks by {np.mean(at_best):.2%}")
+    assert 0.05 < np.mean(once) < 0.1
 
 
 @pytest.mark.parametrize("degrees", [-20, 20])
@@ -119,15 +141,18 @@ def test_turned_faces_are_found(detector: Detector, degrees: int, photos: list[t
     assert found >= 8  # of 10
 
 
-def test_small_faces_are_found(detector: Detector, photos: list[tuple[RgbImage, np.ndarray]]) -> None:
-    """The aligned face 24 pixels wide, in a photo of 41 pixels."""
-    found = 0
+@pytest.mark.parametrize("pixels", [24, 16])
+def test_small_faces_are_found(detector: Detector, pixels: int, photos: list[tuple[RgbImage, np.ndarray]]) -> None:
+    """The aligned face 24 pixels wide, in a photo of 41 pixels and 30 of border; at 16 pixels some are missed."""
+    errors = []
     for image, landmarks in photos[::6]:
-        scale = 24 / native_size(landmarks)
+        scale = pixels / native_size(landmarks)
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         faces = detector.detect(cv2.copyMakeBorder(small, 30, 30, 30, 30, cv2.BORDER_REPLICATE))
-        found += any(error(face, (landmarks + 0.5) * scale - 0.5 + 30) < 0.5 for face in faces)
-    assert found >= 8  # of 10
+        errors += [min((error(face, (landmarks + 0.5) * scale - 0.5 + 30) for face in faces), default=1.0)]
+    found = [value for value in errors if value < 0.5]
+    print(f"{detector.name}, {pixels} pixels: {len(found)} of {len(errors)}, mean landmark error {np.mean(found):.2%}")
+    assert len(found) >= {24: 8, 16: {"mtcnn": 8, "yunet": 3}[detector.name]}[pixels]
 
 
 def test_many_faces_are_found(detector: Detector, photos: list[tuple[RgbImage, np.ndarray]]) -> None:
