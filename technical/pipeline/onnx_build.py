@@ -102,7 +102,11 @@ def graph_of(text: str) -> ModelProto:
 def joined(first: ModelProto, second: ModelProto) -> ModelProto:
     """`second` after `first`: inputs of `second` are the outputs of `first` that have their names."""
     names = [one.name for one in second.graph.input]
-    return compose.merge_models(first, _prefixed(second, names), io_map=[(name, name) for name in names])
+    model = compose.merge_models(first, _prefixed(second, names), io_map=[(name, name) for name in names])
+    versions = {one.domain: one.version for one in model.opset_import}  # merging lists a domain once for each graph
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
+    return model
 
 
 def _prefixed(model: ModelProto, kept: list[str]) -> ModelProto:

@@ -1,7 +1,7 @@
 """A float32 ONNX graph in fewer bits: 16-bit weights, static int8 calibrated on faces, dynamic int8.
 
-Static int8 writes QuantizeLinear and DequantizeLinear around products with weights (QDQ). Convolutions, norms, GELU,
-softmax and the products inside attention stay in float.
+Static int8 writes QuantizeLinear and DequantizeLinear around products with weights and around the DSR's convolutions
+(QDQ). EdgeFace's convolutions, norms, GELU, softmax and the products inside attention stay in float.
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ class StaticRecipe:
     """Leave the last product, which makes the embedding, in float."""
     float_after_gelu: bool = True
     """Leave products of GELU's output in float: its few large values take up the range of all the small ones."""
-    quantised: tuple[str, ...] = ("MatMul", "Gemm")
-    """Kinds of nodes to quantise; EdgeFace's convolutions are of one channel each, and lose the most."""
+    quantised: tuple[str, ...] = ("Conv", "MatMul", "Gemm")
+    """Kinds of nodes to quantise."""
+    convolutions: str = "dsr.body."
+    """Of the convolutions, those with this in the name of their weights: EdgeFace's, mostly of one channel, lose most."""
 
 
 def converted(model: ModelProto, kind: Kind, precision: Precision, faces: Faces) -> ModelProto:
@@ -119,9 +121,10 @@ def float_nodes(model: ModelProto, recipe: StaticRecipe) -> list[str]:
     weights = {tensor.name for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in QUANTISED]
     kept = [node.name for node in nodes if not weights.intersection(node.input)]
-    convolutions = [node.name for node in nodes if node.op_type == "Conv"]
+    convolutions = [node for node in nodes if node.op_type == "Conv"]
+    kept += [node.name for node in convolutions if recipe.convolutions not in node.input[1]]
     if recipe.float_first and convolutions:
-        kept.append(convolutions[0])
+        kept.append(convolutions[0].name)
     if recipe.float_head:
         kept.append(nodes[-1].name)
     if recipe.float_after_gelu:

@@ -110,6 +110,30 @@ def test_onnx_gives_what_pytorch_gives(
 
 
 @pytest.mark.parametrize("what", KINDS)
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_every_kind_in_fewer_bits(
+    what: Kind,
+    precision: str,
+    exported: Callable[..., Path],
+    run: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    full, found = exported(what), run(what, precision=precision)
+    graph = onnx.load(found)
+    assert LOADERS[what](found).metadata.precision == precision
+    assert [one.domain for one in graph.opset_import].count("") == 1, "onnxruntime's quantisation refuses two"
+    assert found.stat().st_size < full.stat().st_size
+    printed = capsys.readouterr().out
+    assert "a DSR embeds nothing" in printed if what == "dsr" else "accuracy" in printed
+    made = {name: node for node in graph.graph.node for name in node.output}
+    inputs = [
+        made[node.input[1]].op_type for node in graph.graph.node if node.op_type == "Conv" if node.input[1] in made
+    ]
+    if precision == "int8":
+        assert inputs.count("DequantizeLinear") == (0 if what == "edgeface" else 2), "the DSR's two inner convolutions"
+
+
+@pytest.mark.parametrize("what", KINDS)
 def test_torchscript_gives_what_pytorch_gives(
     what: Kind, exported: Callable[..., Path], weights: dict[str, Path], faces: NDArray[np.uint8]
 ) -> None:
