@@ -54,7 +54,7 @@ class StaticRecipe:
     quantised: tuple[str, ...] = ("Conv", "MatMul", "Gemm")
     """Kinds of nodes to quantise."""
     convolutions: str = "dsr.body."
-    """Of the convolutions, those with this in the name of their weights: EdgeFace's, mostly of one channel, lose most."""
+    """Of the convolutions, those with this in their weights' name: EdgeFace's, mostly of one channel, lose most."""
 
 
 def converted(model: ModelProto, kind: Kind, precision: Precision, faces: Faces) -> ModelProto:
