@@ -1,9 +1,11 @@
-"""The folder of models that the browser page reads: six graphs, and `models.json`, which says how they are used.
+"""The folder of models that the browser page reads: the graphs, and `models.json`, which says how they are used.
 
     python -m pipeline.web_models --out technical/pipeline/web/public/models
 
-EdgeFace, DSR and the chain are those of `pipeline.export`; MTCNN's graphs are built from the installed package. The
-thresholds are those inside the models or of `--calibration`; `--results` adds measured accuracy by size.
+EdgeFace and DSR are those of `pipeline.export`; the page puts them in a row by itself, because it shows what lies
+between, and compares with `--chain` when it starts. MTCNN's graphs are built from the installed package, and
+`checkpoints/landmarks.onnx` is taken along where it is, as the Python detector does. The thresholds are those inside
+the models or of `--calibration`; `--results` adds measured accuracy by size.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from common.fields import Fields
 from common.files import read_json, sha256_of, write_json, write_with
 from facial_rec.alignment import TEMPLATE_SIZE
 from facial_rec.detector_mtcnn import CascadeSettings
+from facial_rec.landmark_crops import CROP
+from facial_rec.landmark_refiner import load_refiner
 from facial_rec.mtcnn_networks import mtcnn_onnx
 from pipeline.decisions import thresholds_for
 from pipeline.face_crops import DSR_BELOW, LARGEST, SMALLEST
@@ -45,7 +49,7 @@ class Config:
     dsr: str = "dsr.onnx"
     """DSR as ONNX, which shows the enlarged face; looked up in checkpoints/ too."""
     chain: str = CHAIN
-    """The same DSR and EdgeFace in one; looked up in checkpoints/ too."""
+    """The same DSR and EdgeFace in one, which the page must agree with; looked up in checkpoints/ too."""
     calibration: Path | None = None
     """Threshold file of pipeline.calibrate (default: the table inside the models, else 0.35 everywhere)."""
     results: Path | None = None
@@ -64,7 +68,10 @@ def main(cfg: Config) -> Path:
     chain, edgeface = models["chain"], models["edgeface"]
     thresholds = thresholds_for(chain.metadata, edgeface.metadata, cfg.calibration)
     curve = None if cfg.results is None else accuracy_curve(cfg.results, chain.metadata.source_sha256)
-    contents = mtcnn_onnx() | {name: model.path.read_bytes() for name, model in models.items()}
+    contents = mtcnn_onnx() | {name: models[name].path.read_bytes() for name in ("edgeface", "dsr")}
+    refiner = load_refiner()
+    if refiner is not None:
+        contents["landmarks"] = refiner.path.read_bytes()
     files = {name: _write(cfg.out / f"{name}.onnx", content) for name, content in contents.items()}
     target = cfg.out / "models.json"
     write_json(
@@ -76,7 +83,7 @@ def main(cfg: Config) -> Path:
             "licence": chain.metadata.licence,
             "source_sha256": dict(chain.metadata.source_sha256),
             "detector": asdict(CascadeSettings()),
-            "refiner": None,
+            "refiner": None if refiner is None else {"side": CROP, "passes": refiner.passes},
             "crops": {"dsr_below": DSR_BELOW, "smallest": SMALLEST, "largest": LARGEST},
             "thresholds": None if thresholds is None else thresholds.values(),
             "curve": curve,
@@ -156,7 +163,7 @@ def self_test_image(side: int) -> NDArray[np.uint8]:
 def _self_test(edgeface: OnnxModel, chain: OnnxModel) -> dict[str, Any]:
     small, large = (self_test_image(side).transpose(2, 0, 1)[None] for side in (SELF_TEST_SIDE, TEMPLATE_SIZE))
     embedded = unit(edgeface(large.astype(np.float32) / 127.5 - 1))
-    return {"side": SELF_TEST_SIDE, "chain": chain(small)[0].tolist(), "edgeface": embedded[0].tolist()}
+    return {"side": SELF_TEST_SIDE, "small": chain(small)[0].tolist(), "large": embedded[0].tolist()}
 
 
 def _write(path: Path, content: bytes) -> dict[str, Any]:

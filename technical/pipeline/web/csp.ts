@@ -1,4 +1,4 @@
-/** What the page may load: its own files, and nothing else. `pipeline.api` sends the same. */
+/** What the page may load: its own files, and nothing else. `pipeline.api_guard` sends the same. */
 
 const RULES = [
   "default-src 'self'",
@@ -20,6 +20,9 @@ export const IN_PAGE = RULES.join("; ");
 export const HEADERS = {
   "Content-Security-Policy": [...RULES, "frame-ancestors 'none'"].join("; "),
   "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+  "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
   "Referrer-Policy": "no-referrer",
   "X-Content-Type-Options": "nosniff",
 };

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,16 @@ from dsr.degradation import bicubic_enlarge, canonical_reduce
 from dsr.synthetic import render_scene
 from facial_rec.alignment import ARCFACE_TEMPLATE, align_face, native_size
 from facial_rec.boxes import cut_out, overlaps, shifted, squared, suppress
+from facial_rec.detector import DetectedFace, Detector
 from facial_rec.detector_mtcnn import CascadeSettings, MtcnnDetector, pyramid
+from facial_rec.landmark_crops import CROP
+from facial_rec.landmark_net import LandmarkNet, landmarks_onnx
+from facial_rec.landmark_refiner import FORMAT, LandmarkRefiner
 from facial_rec.mtcnn_networks import mtcnn_onnx
 from facial_rec.thresholds import SizeThresholds, Thresholds
 from pipeline.decisions import decide
 from pipeline.degradations import to_tensor
-from pipeline.face_crops import SMALLEST, Face, aligned_crop, crop_size, find_crops
+from pipeline.face_crops import DSR_BELOW, LARGEST, SMALLEST, Face, aligned_crop, crop_size, find_crops
 
 Json = dict[str, Any]
 
@@ -121,24 +125,58 @@ def box_maths() -> Json:
     }
 
 
-def cascade() -> Json:
-    """Three made-up heads, one of them small, in one photo."""
+def cascade(refiner: Path) -> Json:
+    """Three made-up heads, one of them small, in one photo; as MTCNN has them, and with refined landmarks."""
     photo = np.zeros((250, 600, 3), np.uint8) + 90
     photo[:, :250] = render_scene(0, 0, 1)[0]
     photo[:, 250:500] = render_scene(0, 3, 0)[0]
     small = cv2.resize(render_scene(0, 2, 0)[0], (70, 70), interpolation=cv2.INTER_AREA)
     photo[100:170, 515:585] = small
     settings = CascadeSettings()
-    crops = find_crops("photo", photo, MtcnnDetector(threads=1))
-    assert len(crops) == 3
+    detector = MtcnnDetector(threads=1, refine=False)
+    refining = RefiningDetector(detector, LandmarkRefiner(refiner, threads=1))
+    networks = mtcnn_onnx() | {"landmarks": refiner.read_bytes()}
     return {
         "photo": picture(photo),
         "settings": asdict(settings),
-        "networks": {name: base64.b64encode(graph).decode() for name, graph in mtcnn_onnx().items()},
+        "networks": {name: base64.b64encode(graph).decode() for name, graph in networks.items()},
         "levels": [[*level.shape[1::-1], int(level.astype(np.int64).sum())] for level in pyramid(photo, settings)],
-        "crops": {"dsr_below": 28, "smallest": 8, "largest": 64},
-        "faces": [{**asdict(crop.face), "pixels": picture(crop.pixels)} for crop in crops],
+        "refiner": {"side": CROP, "passes": refining.refiner.passes},
+        "crops": {"dsr_below": DSR_BELOW, "smallest": SMALLEST, "largest": LARGEST},
+        "faces": found_faces(photo, detector),
+        "refined": found_faces(photo, refining),
     }
+
+
+@dataclass(frozen=True)
+class RefiningDetector:
+    """MTCNN with a refiner of the test's own."""
+
+    detector: MtcnnDetector
+    refiner: LandmarkRefiner
+    name: str = "refining"
+
+    def detect(self, image: RgbImage) -> list[DetectedFace]:
+        found = self.detector.detect(image)
+        points = self.refiner.refine(image, np.stack([face.landmarks for face in found]))
+        return [replace(face, landmarks=one) for face, one in zip(found, points, strict=True)]
+
+
+def found_faces(photo: RgbImage, detector: Detector) -> list[Json]:
+    crops = find_crops("photo", photo, detector)
+    assert len(crops) == 3
+    return [{**asdict(crop.face), "pixels": picture(crop.pixels)} for crop in crops]
+
+
+@pytest.fixture
+def refiner(tmp_path: Path) -> Path:
+    """A refiner with random weights, which moves every landmark a little."""
+    torch.manual_seed(0)
+    network = LandmarkNet()
+    torch.nn.init.normal_(network.out.weight, std=0.3)
+    path = tmp_path / "landmarks.onnx"
+    path.write_bytes(landmarks_onnx(network.eval(), {"format": FORMAT, "passes": "2"}))
+    return path
 
 
 def aligned_faces() -> list[Json]:
@@ -187,18 +225,21 @@ def tables(table: Callable[..., Thresholds]) -> list[Thresholds | None]:
 
 
 def test_typescript_gives_python_s_numbers(
-    node: Callable[..., str], face: Callable[..., RgbImage], tables: list[Thresholds | None], tmp_path: Path
+    node: Callable[..., str],
+    face: Callable[..., RgbImage],
+    refiner: Path,
+    tables: list[Thresholds | None],
+    tmp_path: Path,
 ) -> None:
     numbers = {
         **resizing(),
         "bicubic": bicubic(face),
         "alignment": alignment(),
         "boxes": box_maths(),
-        "cascade": cascade(),
+        "cascade": cascade(refiner),
         "aligned": aligned_faces(),
         "decisions": decisions(tables),
     }
-    assert numbers["cascade"]["crops"]["smallest"] == SMALLEST
     file = tmp_path / "numbers.json"
     file.write_text(json.dumps(numbers))
     node("tsc", "--noEmit")

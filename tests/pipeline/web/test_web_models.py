@@ -39,7 +39,7 @@ def weights(onnx_folder: Path) -> dict[str, str]:
 
 def test_folder_holds_every_file_it_names(make: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     manifest = make()
-    assert {"pnet", "rnet", "onet", "edgeface", "dsr", "chain"} <= manifest["files"].keys()
+    assert {"pnet", "rnet", "onet", "edgeface", "dsr"} <= manifest["files"].keys()
     for one in manifest["files"].values():
         path = tmp_path / "models" / one["file"]
         assert (path.stat().st_size, sha256_of(path)) == (one["bytes"], one["sha256"])
@@ -51,9 +51,9 @@ def test_folder_holds_every_file_it_names(make: Callable[..., dict[str, Any]], t
 def test_self_test_is_what_the_models_give(make: Callable[..., dict[str, Any]], onnx_folder: Path) -> None:
     expected = make()["self_test"]
     small, large = (web_models.self_test_image(side).transpose(2, 0, 1)[None] for side in (expected["side"], 112))
-    assert np.allclose(load_chain_onnx(onnx_folder / "chain.onnx")(small)[0], expected["chain"], atol=1e-6)
+    assert np.allclose(load_chain_onnx(onnx_folder / "chain.onnx")(small)[0], expected["small"], atol=1e-6)
     found = load_edgeface_onnx(onnx_folder / "edgeface.onnx")(large.astype(np.float32) / 127.5 - 1)[0]
-    assert found @ expected["edgeface"] / np.linalg.norm(found) == pytest.approx(1, abs=1e-6)
+    assert found @ expected["large"] / np.linalg.norm(found) == pytest.approx(1, abs=1e-6)
     assert large.max() > 200
     assert large.min() < 20
 

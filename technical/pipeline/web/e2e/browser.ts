@@ -36,23 +36,29 @@ export async function visit(film?: string, flags: readonly string[] = []): Promi
   });
   const page = await context.newPage();
   const troubles = watch(page, served);
-  const began = performance.now();
-  await page.goto(served.address);
-  await page.waitForSelector("html[data-ready], #failure:not([hidden])", { timeout: 100_000 });
-  const failure = (await page.textContent("#failure")) ?? "";
-  if (failure !== "") throw new Error(failure);
+  const seconds = await load(page, served.address);
   return {
     page,
     context,
     address: served.address,
     troubles,
-    seconds: (performance.now() - began) / 1000,
+    seconds,
     close: async () => {
       await context.close();
       await served.close();
       rmSync(profile, { recursive: true, force: true });
     },
   };
+}
+
+/** Open the page and wait until it is ready: in so many seconds. */
+export async function load(page: Page, address: string): Promise<number> {
+  const began = performance.now();
+  await page.goto(address);
+  await page.waitForSelector("html[data-ready], #failure:not([hidden])", { timeout: 100_000 });
+  const failure = (await page.textContent("#failure")) ?? "";
+  if (failure !== "") throw new Error(failure);
+  return (performance.now() - began) / 1000;
 }
 
 function watch(page: Page, served: Served): string[] {

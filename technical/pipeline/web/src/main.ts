@@ -1,8 +1,8 @@
 /** The page: two photos, a slider, an answer. Everything is computed by the engine's worker, in this browser. */
 
 import { EngineClient } from "./engine/client";
-import type { FoundFace, Loaded, Method } from "./engine/engine";
-import { compare, FacePreparer, type Comparison, type PreparedFace } from "./recognition/comparison";
+import type { FoundFace, Loaded } from "./engine/engine";
+import { compare, FacePreparer, type Comparison, type Method, type PreparedFace } from "./recognition/comparison";
 import { askForPhotos, showAnswer } from "./ui/answer";
 import { showCurve } from "./ui/curve";
 import { byId, make, messageOf } from "./ui/dom";
@@ -103,7 +103,7 @@ function sourceOf(slot: PhotoSlot, at: number): Source {
 function showModels({ manifest, provider, agreement }: Loaded): void {
   const development = manifest.thresholds?.development_set;
   const rows: [string, string][] = [
-    ["Networks", `${manifest.variant}; MTCNN`],
+    ["Networks", `${manifest.variant}; MTCNN${manifest.refiner ? ", landmarks refined" : ""}`],
     ["Runs on", provider === "webgpu" ? "WebGPU" : "WebAssembly with SIMD, one thread"],
     ["Agrees with Python", `cosine ${agreement.toFixed(6)} on a test picture`],
     ["Thresholds", development ? `${development.label}, ${development.people} people` : "none: 0.35 everywhere"],
@@ -113,6 +113,7 @@ function showModels({ manifest, provider, agreement }: Loaded): void {
       `${model.bytes.toLocaleString("en")} bytes, SHA-256 ${model.sha256}`,
     ]),
   ];
+  byId("dsr-below", HTMLElement).textContent = String(manifest.crops.dsr_below);
   byId("models", HTMLDListElement).append(
     ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
   );

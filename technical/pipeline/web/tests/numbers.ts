@@ -6,6 +6,7 @@ import type { Point } from "../src/vision/alignment";
 import type { Box } from "../src/vision/boxes";
 import type { CropSettings } from "../src/vision/crops";
 import type { RgbImage } from "../src/vision/image";
+import type { RefinerSettings } from "../src/vision/landmarks";
 import type { CascadeSettings } from "../src/vision/mtcnn";
 
 export interface Coded {
@@ -44,17 +45,13 @@ export interface Numbers {
   readonly cascade: {
     readonly photo: Coded;
     readonly settings: CascadeSettings;
-    readonly networks: Record<"pnet" | "rnet" | "onet", string>;
+    readonly networks: Record<"pnet" | "rnet" | "onet" | "landmarks", string>;
+    readonly refiner: RefinerSettings;
     readonly levels: [number, number, number][];
     readonly crops: CropSettings;
-    readonly faces: {
-      readonly box: number[];
-      readonly landmarks: Point[];
-      readonly detection: number;
-      readonly resolution: number;
-      readonly by_dsr: boolean;
-      readonly pixels: Coded;
-    }[];
+    /** As MTCNN has them, and with refined landmarks. */
+    readonly faces: CascadeFace[];
+    readonly refined: CascadeFace[];
   };
   readonly aligned: {
     readonly image: Coded;
@@ -68,6 +65,15 @@ export interface Numbers {
     readonly faces: [Verdicted, Verdicted];
     readonly verdict: Omit<Verdict, "accept"> & { readonly threshold: number | null };
   }[];
+}
+
+export interface CascadeFace {
+  readonly box: number[];
+  readonly landmarks: Point[];
+  readonly detection: number;
+  readonly resolution: number;
+  readonly by_dsr: boolean;
+  readonly pixels: Coded;
 }
 
 interface Verdicted {

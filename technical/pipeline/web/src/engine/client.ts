@@ -1,7 +1,7 @@
 /** The page's side of the engine: the same calls, answered by the worker. */
 
 import type { RgbImage } from "../vision/image";
-import type { FoundFace, Loaded, Method } from "./engine";
+import type { FoundFace, Loaded } from "./engine";
 import type { Reply, Request } from "./messages";
 
 interface Waiting {
@@ -37,8 +37,8 @@ export class EngineClient {
     return this.call({ method: "takeAligned", photo }) as Promise<FoundFace>;
   }
 
-  embed(pixels: RgbImage, way: Method = "dsr"): Promise<Float32Array> {
-    return this.call({ method: "embed", pixels, way }) as Promise<Float32Array>;
+  embed(pixels: RgbImage): Promise<Float32Array> {
+    return this.call({ method: "embed", pixels }) as Promise<Float32Array>;
   }
 
   upscale(pixels: RgbImage): Promise<RgbImage> {

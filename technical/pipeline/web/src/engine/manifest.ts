@@ -7,7 +7,7 @@ import type { CascadeSettings } from "../vision/mtcnn";
 
 const FORMAT = "dsr-edgeface-web-1";
 
-type RequiredNetwork = "pnet" | "rnet" | "onet" | "edgeface" | "dsr" | "chain";
+type RequiredNetwork = "pnet" | "rnet" | "onet" | "edgeface" | "dsr";
 /** `landmarks` refines what MTCNN found; a folder may be without it. */
 export type Network = RequiredNetwork | "landmarks";
 
@@ -45,8 +45,8 @@ export interface Manifest {
   readonly crops: CropSettings;
   readonly thresholds: Thresholds | null;
   readonly curve: Curve | null;
-  /** What Python's onnxruntime makes of the picture of `selfTestImage`: unit embeddings. */
-  readonly self_test: { readonly side: number; readonly chain: number[]; readonly edgeface: number[] };
+  /** What Python makes of `selfTestImage`: unit embeddings, at `side` by its chain, and at 112. */
+  readonly self_test: { readonly side: number; readonly small: number[]; readonly large: number[] };
 }
 
 export async function readManifest(folder: string): Promise<Manifest> {

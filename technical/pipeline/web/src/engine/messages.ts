@@ -1,13 +1,12 @@
 /** What the page and the engine's thread say to one another. */
 
 import type { RgbImage } from "../vision/image";
-import type { Method } from "./engine";
 
 export type Request =
   | { readonly method: "load"; readonly folder: string }
   | { readonly method: "find"; readonly photo: RgbImage }
   | { readonly method: "takeAligned"; readonly photo: RgbImage }
-  | { readonly method: "embed"; readonly pixels: RgbImage; readonly way: Method }
+  | { readonly method: "embed"; readonly pixels: RgbImage }
   | { readonly method: "upscale"; readonly pixels: RgbImage };
 
 export type Call = Request & { readonly id: number };

@@ -19,7 +19,7 @@ async function answer(call: Call): Promise<unknown> {
     case "takeAligned":
       return ready.takeAligned(call.photo);
     case "embed":
-      return ready.embed(call.pixels, call.way);
+      return ready.embed(call.pixels);
     case "upscale":
       return ready.upscale(call.pixels);
   }

@@ -1,6 +1,6 @@
 /** Two faces as they are compared: one or both made smaller, by way of the DSR or of bicubic. */
 
-import type { FoundFace, Method } from "../engine/engine";
+import type { FoundFace } from "../engine/engine";
 import { TEMPLATE_SIZE } from "../vision/alignment";
 import type { Face } from "../vision/crops";
 import { enlarge, reduce } from "../vision/cubic";
@@ -8,9 +8,13 @@ import type { RgbImage } from "../vision/image";
 import { cosine, type EmbeddedFace } from "./gallery";
 import { decide, type Thresholds, type Verdict } from "./thresholds";
 
+/** How a small face reaches 112 x 112. */
+export type Method = "bicubic" | "dsr";
+
 /** What the networks do, wherever they run. */
 export interface Networks {
-  embed(pixels: RgbImage, way?: Method): Promise<Float32Array>;
+  /** Of a face at 112 x 112. */
+  embed(pixels: RgbImage): Promise<Float32Array>;
   upscale(pixels: RgbImage): Promise<RgbImage>;
 }
 
@@ -62,8 +66,8 @@ export class FacePreparer {
     return {
       small: { low, bicubic, dsr },
       ways: {
-        bicubic: { face, embedding: await this.networks.embed(low, "bicubic") },
-        dsr: { face: { ...face, byDsr: true }, embedding: await this.networks.embed(low, "dsr") },
+        bicubic: { face, embedding: await this.networks.embed(bicubic) },
+        dsr: { face: { ...face, byDsr: true }, embedding: await this.networks.embed(dsr) },
       },
     };
   }

@@ -44,10 +44,6 @@ export function planar(image: RgbImage, factor = 1, shift = 0): Float32Array {
   return planes;
 }
 
-export function planarBytes(image: RgbImage): Uint8Array {
-  return Uint8Array.from(planar(image));
-}
-
 /** The inverse of `planar` for values in [0, 1]: clamped and rounded to 8 bit, a tie to the even level. */
 export function fromPlanar(planes: Float32Array, width: number, height: number): RgbImage {
   const image = blankImage(width, height);
