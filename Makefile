@@ -5,7 +5,7 @@ WORKERS ?= 2
 SHARED ?= ../shared
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lfw clean
+.PHONY: help setup demo test check format lfw serve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ format: setup ## rewrite the code in the house format
 
 lfw: setup ## LFW from 8 to 32 pixels, from SHARED=../shared: tables, and runs/lfw/report.html
 	@SHARED="$(SHARED)" DSR="$(DSR)" EDGEFACE="$(EDGEFACE)" bash tools/lfw.sh
+
+serve: setup ## the API and the page on http://localhost:8000: exports what is missing, builds the page
+	@PORT="$(PORT)" LISTEN="$(LISTEN)" DSR="$(DSR)" EDGEFACE="$(EDGEFACE)" SERVE_OPTIONS="$(SERVE_OPTIONS)" bash tools/serve.sh
 
 clean: ## remove caches; keeps .venv, data, weights and runs
 	rm -rf .mypy_cache .pytest_cache .ruff_cache

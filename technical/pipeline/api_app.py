@@ -15,12 +15,13 @@ from pipeline.api_guard import Access, Guard
 from pipeline.api_pages import add_docs, add_ui
 from pipeline.api_routes import NAME, router
 from pipeline.api_service import Service
+from pipeline.face_crops import DSR_BELOW
 
-DESCRIPTION = """Recognise faces, of 16 pixels too: super-resolution (DSR), then EdgeFace, on onnxruntime.
+DESCRIPTION = f"""Recognise faces, of 16 pixels too: super-resolution (DSR), then EdgeFace, on onnxruntime.
 
 A photo is JPEG, PNG, WebP or BMP, and is forgotten when it is answered; of people who are enrolled the embeddings are
-kept. A face below 28 pixels goes through the DSR. Every refusal is `{"error", "message"}`. The examples are answers to
-made-up faces."""
+kept. A face below {DSR_BELOW} pixels goes through the DSR. Every refusal is `{{"error", "message"}}`. The examples are
+answers to made-up faces."""
 
 
 def create_app(service: Service, access: Access, ui: Path | None = None) -> FastAPI:

@@ -1,0 +1,102 @@
+"""`make serve`: what it exports, builds and starts, with programs that only write down how they were called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PROGRAMS = ("bash", "dirname", "find", "mkdir", "touch", "sed")
+# Notes its arguments, and makes the file or folder of --out.
+PYTHON = """#!/bin/bash
+echo "python $*" >>"$ROOT/calls"
+while [ $# -gt 1 ]; do
+  if [ "$1" = --out ]; then
+    case "$2" in *.onnx) touch "$2" ;; *) mkdir -p "$2"; touch "$2/models.json" ;; esac
+  fi
+  shift
+done
+"""
+NPM = """#!/bin/bash
+echo "npm $1 $2" >>"$ROOT/calls"
+if [ "$1" = ci ]; then mkdir -p node_modules; touch node_modules/.package-lock.json; fi
+if [ "$1" = run ]; then mkdir -p dist; touch dist/index.html; fi
+"""
+Serve = Callable[..., tuple[int, list[str], str]]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Serve:
+    for folder in ("bin", "tools", "checkpoints", ".venv/bin", "technical/pipeline/web"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(REPOSITORY / "tools" / "serve.sh", tmp_path / "tools")
+    for name in PROGRAMS:
+        (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
+    (tmp_path / "technical/pipeline/web/package-lock.json").touch()
+    for path, text in ((tmp_path / ".venv/bin/python", PYTHON), (tmp_path / "bin/npm", NPM)):
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def run(**environment: str) -> tuple[int, list[str], str]:
+        calls = tmp_path / "calls"
+        calls.unlink(missing_ok=True)
+        settings = {"PATH": str(tmp_path / "bin"), "ROOT": str(tmp_path), **environment}
+        done = subprocess.run(["bash", "tools/serve.sh"], cwd=tmp_path, env=settings, capture_output=True, text=True)
+        return done.returncode, calls.read_text().splitlines() if calls.exists() else [], done.stdout + done.stderr
+
+    return run
+
+
+def exports(calls: list[str]) -> list[str]:
+    return [call.split("--what ")[1] for call in calls if "pipeline.export" in call]
+
+
+def test_everything_is_made_once(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints/dsr.pt").touch()
+    status, calls, _ = serve()
+    assert status == 0
+    rest = "--edgeface edgeface_xxs.pt --dsr checkpoints/dsr.pt --out checkpoints"
+    assert exports(calls) == [f"{what} {rest}/{what}.onnx" for what in ("edgeface", "chain", "dsr")]
+    assert calls[3:] == [
+        "python -m pipeline.web_models --out technical/pipeline/web/public/models",
+        "npm ci --no-audit",
+        "npm run build",
+        "python -m pipeline.api --host 127.0.0.1 --port 8000",
+    ]
+    again = serve(PORT="9000", LISTEN="0.0.0.0", SERVE_OPTIONS="--detector yunet")
+    assert again[:2] == (0, ["python -m pipeline.api --host 0.0.0.0 --port 9000 --detector yunet"])
+
+
+def test_only_what_is_missing_or_older_is_made(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints/dsr.pt").touch()
+    serve()
+    (tmp_path / "checkpoints/dsr.onnx").unlink()
+    os.utime(tmp_path / "technical/pipeline/web/public/models/models.json", (1, 1))
+    _, calls, _ = serve()
+    assert exports(calls) == ["dsr --edgeface edgeface_xxs.pt --dsr checkpoints/dsr.pt --out checkpoints/dsr.onnx"]
+    assert [call.split(" --")[0] for call in calls[1:-1]] == ["python -m pipeline.web_models", "npm run build"]
+    _, calls, _ = serve(DSR="other.pt", EDGEFACE="mine.pt")
+    assert [call.split(" --out")[0] for call in exports(calls)] == [
+        f"{what} --edgeface mine.pt --dsr other.pt" for what in ("edgeface", "chain", "dsr")
+    ]
+
+
+def test_without_a_dsr_nothing_is_started(serve: Serve) -> None:
+    status, calls, said = serve()
+    assert (status, calls) == (2, [])
+    assert "there is no DSR" in said
+    assert "make demo" in said
+
+
+def test_without_node_the_api_is_started_alone(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "bin/npm").unlink()
+    (tmp_path / "checkpoints/dsr.pt").touch()
+    status, calls, said = serve()
+    assert (status, len(exports(calls)), calls[-1]) == (0, 3, "python -m pipeline.api --host 127.0.0.1 --port 8000")
+    assert len(calls) == 4
+    assert "npm is not installed" in said
