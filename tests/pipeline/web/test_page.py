@@ -15,13 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.images import RgbImage, write_png
+from common.images import ImageStore, RgbImage, write_png
 from dsr.synthetic import render_scene
 from facial_rec.thresholds import SizeThresholds, Thresholds
 from pipeline import Recogniser, RecogniserSettings, web_models
 from pipeline.onnx_models import load_chain_onnx
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 TURNED = 6  # EXIF orientation: shown a quarter turn clockwise from how it is stored
 
 
@@ -80,10 +79,15 @@ def settings_of(folder: Path) -> RecogniserSettings:
     return RecogniserSettings(edgeface=str(folder / "edgeface.onnx"), chain=str(folder / "chain.onnx"), threads=1)
 
 
+def photos_in(folder: Path) -> list[Path]:
+    single = [*folder.glob("[ab]_[123].*"), *folder.glob("raw_?.*")]
+    return [*sorted(single), folder / "group.png", folder / "a_small.png"]
+
+
 def write_expected(recogniser: Recogniser, photos: Path, pairs: list[dict[str, Any]]) -> int:
     """Python's faces and embeddings of all photos, and of their aligned crops, beside them; how many there are."""
     found = []
-    for path in [*sorted(photos.glob("[ab]_[123].*")), photos / "group.png", photos / "a_small.png"]:
+    for path in photos_in(photos):
         crops = recogniser.find(path)
         found.append({"file": path.name, "aligned": False, "crops": crops})
         aligned = photos / f"{path.stem}_aligned.png"
@@ -152,7 +156,7 @@ def test_embeddings_as_in_python(node: Callable[..., str], dist: Path, models: P
     print(run(node, "embeddings", dist, models, photos, shots))
 
 
-def test_embeddings_of_real_weights(
+def test_embeddings_of_real_weights_and_photos(
     node: Callable[..., str],
     dist: Path,
     onnx_folder: Path,
@@ -162,9 +166,12 @@ def test_embeddings_of_real_weights(
     export: Callable[[Path, str, str], None],
     tmp_path: Path,
 ) -> None:
-    """EdgeFace-XXS, on the same made-up photos."""
+    """EdgeFace-XXS, on the made-up photos and on eight raw ones of LFW."""
     export(tmp_path, str(shared / "weights" / "edgeface_xxs_q.pt"), str(onnx_folder / "dsr.pt"))
     photos = shutil.copytree(photos, tmp_path / "photos")
+    raw = ImageStore(shared / "data" / "lfw" / "lfw_raw250_sample.zip")
+    for number, name in enumerate(raw.names[:8], start=1):
+        (photos / f"raw_{number}{Path(name).suffix}").write_bytes(raw.read_bytes(name))
     write_expected(Recogniser(settings_of(tmp_path)), photos, [])
     names = {kind: str(tmp_path / f"{kind}.onnx") for kind in ("edgeface", "dsr", "chain")}
     web_models.main(web_models.Config(**names, out=tmp_path / "models"))

@@ -24,8 +24,8 @@ export interface Visit {
   close(): Promise<void>;
 }
 
-/** The page, opened and ready. `film` is what the webcam shows (a .y4m or .mjpeg file). */
-export async function visit(film?: string, flags: readonly string[] = []): Promise<Visit> {
+/** The page, opened and ready. `film` is what the webcam shows (a .y4m or .mjpeg file); `query` is for the address. */
+export async function visit(film?: string, flags: readonly string[] = [], query = ""): Promise<Visit> {
   const served = await serve(DIST, MODELS);
   const profile = mkdtempSync(join(tmpdir(), "chromium-"));
   const context = await chromium.launchPersistentContext(profile, {
@@ -36,7 +36,7 @@ export async function visit(film?: string, flags: readonly string[] = []): Promi
   });
   const page = await context.newPage();
   const troubles = watch(page, served);
-  const seconds = await load(page, served.address);
+  const seconds = await load(page, served.address + query);
   return {
     page,
     context,

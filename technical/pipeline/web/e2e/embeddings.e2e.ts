@@ -14,10 +14,15 @@ afterAll(async () => {
   await seen.close();
 });
 
+interface BrowserFace {
+  readonly resolution: number;
+  readonly embedding: number[];
+}
+
 /** The faces of a photo as the page finds and embeds them. */
-function inBrowser(file: string, aligned: boolean): Promise<{ resolution: number; embedding: number[] }[]> {
+function inBrowser({ page }: Visit, file: string, aligned: boolean): Promise<BrowserFace[]> {
   const bytes = readFileSync(photo(file)).toString("base64");
-  return seen.page.evaluate(
+  return page.evaluate(
     async ([name, coded, isAligned]) => {
       const { engine, readPhoto } = globalThis.dsrEdgeface;
       const content = Uint8Array.from(atob(coded), (character) => character.charCodeAt(0));
@@ -34,7 +39,7 @@ function inBrowser(file: string, aligned: boolean): Promise<{ resolution: number
 }
 
 test.each(expected.photos)("$file as in Python", async ({ file, aligned, faces }: ExpectedPhoto) => {
-  const found = await inBrowser(file, aligned);
+  const found = await inBrowser(seen, file, aligned);
   expect(found.map((face) => face.resolution)).toEqual(faces.map((face) => face.resolution));
   for (const [at, { embedding, resolution }] of found.entries()) {
     const cosine = dot(embedding, faces[at].embedding);
@@ -45,6 +50,23 @@ test.each(expected.photos)("$file as in Python", async ({ file, aligned, faces }
         `Python's (at most ${nearest.toFixed(3)} to that of another photo)`,
     );
     expect(cosine).toBeGreaterThan(aligned ? LEAST.aligned : LEAST.photo);
+  }
+});
+
+test("WebGPU, in software, gives the same", async () => {
+  const flags = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--ignore-gpu-blocklist"];
+  const onGpu = await visit(undefined, flags, "?provider=webgpu");
+  try {
+    expect(await onGpu.page.getAttribute("html", "data-ready")).toBe("webgpu");
+    for (const { file, aligned, faces } of expected.photos.filter((one) => one.file.startsWith("a_small"))) {
+      const [found] = await inBrowser(onGpu, file, aligned);
+      const cosine = dot(found.embedding, faces[0].embedding);
+      console.log(`${file} on WebGPU: cosine ${cosine.toFixed(6)} to Python's`);
+      expect(cosine).toBeGreaterThan(LEAST.aligned);
+    }
+    expect(onGpu.troubles).toEqual([]);
+  } finally {
+    await onGpu.close();
   }
 });
 

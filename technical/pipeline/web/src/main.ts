@@ -2,6 +2,7 @@
 
 import { EngineClient } from "./engine/client";
 import type { FoundFace, Loaded } from "./engine/engine";
+import type { Provider } from "./engine/sessions";
 import { compare, FacePreparer, type Comparison, type Method, type PreparedFace } from "./recognition/comparison";
 import { askForPhotos, showAnswer } from "./ui/answer";
 import { showCurve } from "./ui/curve";
@@ -22,6 +23,7 @@ const dsr = byId("dsr", HTMLInputElement);
 const slots = (["first", "second"] as const).map((id) => new PhotoSlot(byId(id, HTMLElement), engine, refresh));
 
 let loaded: Loaded | null = null;
+let people: PeoplePanel | null = null;
 let turn = 0;
 
 /** For the browser's console, and the tests: the same functions that the page uses. */
@@ -49,6 +51,7 @@ function prepared(at: number, face: FoundFace | null): Promise<PreparedFace> | n
 /** Compute and show everything again; what a later call shows is not overwritten by an earlier one. */
 function refresh(): void {
   showSize();
+  people?.clearAnswers();
   const mine = ++turn;
   void update(() => mine === turn);
 }
@@ -119,12 +122,19 @@ function showModels({ manifest, provider, agreement }: Loaded): void {
   );
 }
 
+/** `?provider=wasm` or `?provider=webgpu` in the address: for comparing them. */
+function wantedProvider(): Provider | null {
+  const wanted = new URLSearchParams(location.search).get("provider");
+  return wanted === "wasm" || wanted === "webgpu" ? wanted : null;
+}
+
 async function start(): Promise<void> {
   const status = byId("status", HTMLElement);
   const began = performance.now();
   for (const control of [slider, which, dsr]) control.addEventListener("input", refresh);
   try {
-    loaded = await engine.load(new URL("models/", document.baseURI).href, (step) => (status.textContent = `${step}…`));
+    const models = new URL("models/", document.baseURI).href;
+    loaded = await engine.load(models, wantedProvider(), (step) => (status.textContent = `${step}…`));
   } catch (error) {
     const failure = byId("failure", HTMLElement);
     failure.textContent = `The page cannot work: ${messageOf(error)}`;
@@ -137,7 +147,7 @@ async function start(): Promise<void> {
   byId("main", HTMLElement).removeAttribute("aria-busy");
   document.documentElement.dataset["ready"] = loaded.provider;
   showModels(loaded);
-  new PeoplePanel(byId("people", HTMLElement), slots.map(sourceOf), loaded.manifest.thresholds);
+  people = new PeoplePanel(byId("people", HTMLElement), slots.map(sourceOf), loaded.manifest.thresholds);
   watchRequests(byId("proof", HTMLElement), engine);
   refresh();
 }

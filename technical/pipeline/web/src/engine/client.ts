@@ -3,6 +3,7 @@
 import type { RgbImage } from "../vision/image";
 import type { FoundFace, Loaded } from "./engine";
 import type { Reply, Request } from "./messages";
+import type { Provider } from "./sessions";
 
 interface Waiting {
   resolve(value: unknown): void;
@@ -25,8 +26,8 @@ export class EngineClient {
     });
   }
 
-  load(folder: string, say: (step: string) => void): Promise<Loaded> {
-    return this.call({ method: "load", folder }, say) as Promise<Loaded>;
+  load(folder: string, wanted: Provider | null, say: (step: string) => void): Promise<Loaded> {
+    return this.call({ method: "load", folder, wanted }, say) as Promise<Loaded>;
   }
 
   find(photo: RgbImage): Promise<FoundFace[]> {

@@ -22,6 +22,11 @@ export interface Loaded {
   readonly agreement: number;
 }
 
+interface Ready {
+  readonly engine: Engine;
+  readonly loaded: Loaded;
+}
+
 /** The files' bytes, on their way. */
 type Models = readonly { readonly name: Network; readonly bytes: Promise<Uint8Array> }[];
 
@@ -34,10 +39,10 @@ export class Engine {
     private readonly sessions: ReadonlyMap<Network, Session>,
   ) {}
 
-  /** Read all networks from `folder` and try them. `say` is told what is being done. */
-  static async load(folder: string, say: (step: string) => void): Promise<{ engine: Engine; loaded: Loaded }> {
+  /** Read all networks from `folder` and try them, on `wanted` if there is one. `say` is told what is being done. */
+  static async load(folder: string, wanted: Provider | null, say: (step: string) => void): Promise<Ready> {
     say("Loading the models");
-    const [manifest, runtime] = await Promise.all([readManifest(folder), startRuntime()]);
+    const [manifest, runtime] = await Promise.all([readManifest(folder), startRuntime(wanted)]);
     const models: Models = Object.entries(manifest.files).map(([name, file]) => ({
       name: name as Network,
       bytes: readModel(folder, file),
@@ -134,7 +139,7 @@ async function attempt(
   models: Models,
   runtime: Runtime,
   provider: Provider,
-): Promise<{ engine: Engine; loaded: Loaded } | null> {
+): Promise<Ready | null> {
   let engine: Engine;
   let agreement: number;
   try {

@@ -1,9 +1,10 @@
 /** What the page and the engine's thread say to one another. */
 
 import type { RgbImage } from "../vision/image";
+import type { Provider } from "./sessions";
 
 export type Request =
-  | { readonly method: "load"; readonly folder: string }
+  | { readonly method: "load"; readonly folder: string; readonly wanted: Provider | null }
   | { readonly method: "find"; readonly photo: RgbImage }
   | { readonly method: "takeAligned"; readonly photo: RgbImage }
   | { readonly method: "embed"; readonly pixels: RgbImage }

@@ -17,18 +17,26 @@ export interface Session {
   close(): Promise<void>;
 }
 
+/** Of WebGPU, what is asked here. */
+interface GpuAdapter {
+  readonly info: { readonly isFallbackAdapter?: boolean; readonly architecture: string };
+}
 interface GpuNavigator {
-  readonly gpu?: { requestAdapter(): Promise<unknown> };
+  readonly gpu?: { requestAdapter(): Promise<GpuAdapter | null> };
 }
 
-async function hasGpu(): Promise<boolean> {
+/** Whether there is WebGPU, and a graphics processor behind it: one in software is slower than WASM. */
+async function hasGpu(inSoftwareToo: boolean): Promise<boolean> {
   const { gpu } = navigator as GpuNavigator;
-  if (gpu === undefined) return false;
-  return gpu.requestAdapter().then(Boolean, () => false);
+  const adapter = await gpu?.requestAdapter().catch(() => null);
+  if (adapter === undefined || adapter === null) return false;
+  const inSoftware = adapter.info.isFallbackAdapter === true || adapter.info.architecture === "swiftshader";
+  return inSoftwareToo || !inSoftware;
 }
 
-export async function startRuntime(): Promise<Runtime> {
-  const gpu = await hasGpu();
+/** The runtime for `wanted`, or for what is fastest here. */
+export async function startRuntime(wanted: Provider | null): Promise<Runtime> {
+  const gpu = wanted !== "wasm" && (await hasGpu(wanted === "webgpu"));
   const ort: typeof Ort = gpu ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm");
   ort.env.wasm.wasmPaths = { wasm: new URL(gpu ? gpuWasm : cpuWasm, import.meta.url).href };
   ort.env.wasm.numThreads = 1; // more need a page that is isolated from all others

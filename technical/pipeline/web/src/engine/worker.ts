@@ -7,7 +7,7 @@ let engine: Promise<Engine> | null = null;
 
 async function answer(call: Call): Promise<unknown> {
   if (call.method === "load") {
-    const loading = Engine.load(call.folder, (step) => post({ id: call.id, step }));
+    const loading = Engine.load(call.folder, call.wanted, (step) => post({ id: call.id, step }));
     engine = loading.then((done) => done.engine);
     return (await loading).loaded;
   }

@@ -52,6 +52,11 @@ export class PeoplePanel {
     this.draw();
   }
 
+  /** Take away what was said of another photo or size. */
+  clearAnswers(): void {
+    this.found.replaceChildren();
+  }
+
   private async say(act: () => Promise<string>): Promise<void> {
     try {
       this.note.textContent = await act();
@@ -78,7 +83,7 @@ export class PeoplePanel {
     const { faces, called } = this.chosen;
     if (faces.length === 0) throw new Error(`${called}: there is no face yet. Choose a photo above.`);
     if (this.gallery.names.length === 0) throw new Error("Nobody is enrolled yet.");
-    this.found.replaceChildren();
+    this.clearAnswers();
     for (const [at, face] of faces.entries()) {
       const answer = this.gallery.identify(await this.chosen.embedded(face), this.thresholds);
       if (answer !== null) this.found.append(make("li", {}, described(at + 1, answer)));
@@ -96,7 +101,7 @@ export class PeoplePanel {
     const forget = make("button", { type: "button", "aria-label": `Forget ${name}` }, "Forget");
     forget.addEventListener("click", () => {
       this.gallery.delete(name);
-      this.found.replaceChildren();
+      this.clearAnswers();
       this.note.textContent = `${name} is forgotten.`;
       this.draw();
       this.name.focus();

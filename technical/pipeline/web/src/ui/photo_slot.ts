@@ -122,7 +122,8 @@ export class PhotoSlot {
 
   private option(found: FoundFace, index: number): HTMLElement {
     const { resolution, byDsr } = found.face;
-    const words = `Face ${index + 1}: ${resolution} pixels${byDsr ? ", by way of the DSR" : ""}`;
+    const number = this.faces.length > 1 ? `Face ${index + 1}: ` : "";
+    const words = `${number}${resolution} pixels of the photo${byDsr ? ", by way of the DSR" : ""}`;
     const choice = make("input", { type: "radio", name: `${this.root.id}-face`, checked: index === this.picked });
     choice.addEventListener("change", () => {
       this.picked = index;
