@@ -9,12 +9,14 @@ import os
 
 # Before torch or numpy is imported: the tests run in several processes, and they would fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # for tests that import onnxruntime before a package of ours
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import ipaddress
 import random
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Generator
@@ -45,14 +47,23 @@ def _pgvector_server() -> Path | None:
     return max(servers, key=lambda path: int(path.parent.name), default=None)
 
 
+def _web_tools() -> Path | None:
+    """`node_modules` of the browser page, where Node and Chromium are there too."""
+    folder = REPOSITORY / "technical" / "pipeline" / "web" / "node_modules"
+    programs = all(shutil.which(program) for program in ("node", "chromium"))
+    return folder if programs and (folder / ".bin" / "vitest").exists() else None
+
+
 SHARED_ABSENT = "../shared is absent: nothing was tested on real faces and weights"
 CUDA_ABSENT = "CUDA is absent: nothing was tested on a GPU"
 PGVECTOR_ABSENT = "PostgreSQL with pgvector is absent (tools/pgvector.sh installs it): that gallery was not tested"
+WEB_ABSENT = "Chromium or the page's packages are absent (npm ci in technical/pipeline/web): the page was not tested"
 # A skip with one of these reasons hides nothing, as long as the reason is true.
 EXCUSED_SKIPS: dict[str, Callable[[], bool]] = {
     SHARED_ABSENT: lambda: not SHARED.is_dir(),
     CUDA_ABSENT: _cuda_absent,
     PGVECTOR_ABSENT: lambda: _pgvector_server() is None,
+    WEB_ABSENT: lambda: _web_tools() is None,
 }
 
 
@@ -78,6 +89,15 @@ def pgvector() -> Path:
     folder = _pgvector_server()
     if folder is None:
         pytest.skip(PGVECTOR_ABSENT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The packages of the browser page; skips the test where they, Node or Chromium are absent."""
+    folder = _web_tools()
+    if folder is None:
+        pytest.skip(WEB_ABSENT)
     return folder
 
 

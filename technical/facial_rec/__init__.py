@@ -1,1 +1,3 @@
 """EdgeFace: the recogniser, its weights, and verification maths."""
+
+import common  # noqa: F401  before anything imports onnxruntime

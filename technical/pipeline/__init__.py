@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import common  # noqa: F401  before anything imports onnxruntime
+
 if TYPE_CHECKING:
     from pipeline.aligned_face import get_aligned_face
     from pipeline.gallery import open_gallery
