@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,6 @@ from pipeline.onnx_build import finished
 from pipeline.run_record import FORMAT
 
 WEB = Path(__file__).resolve().parents[3] / "technical" / "pipeline" / "web"
-WEB_ABSENT = "Chromium or the page's packages are absent (npm ci in technical/pipeline/web): the page was not tested"
 KINDS: tuple[Kind, ...] = ("edgeface", "dsr", "chain")
 SIZES = (
     SizeThresholds(16, "dsr", 0.5, 0.3),
@@ -102,15 +100,6 @@ def write_record() -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """The page's packages; skips the test where they, or Chromium, are absent."""
-    folder = WEB / "node_modules"
-    if any(shutil.which(program) is None for program in ("node", "chromium")) or not (folder / ".bin/vitest").exists():
-        pytest.skip(WEB_ABSENT)
-    return folder
 
 
 @pytest.fixture(scope="session")

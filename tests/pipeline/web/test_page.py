@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,17 +145,55 @@ def models(
     return folder
 
 
-def run(node: Callable[..., str], tests: str, dist: Path, models: Path, photos: Path, shots: Path) -> str:
+def run(
+    node: Callable[..., str], tests: str, dist: Path, models: Path, photos: Path, shots: Path, **further: str
+) -> str:
     folders = {"DIST": dist, "MODELS": models, "PHOTOS": photos, "SHOTS": shots}
     variables = {f"DSR_WEB_{name}": folder for name, folder in folders.items()}
-    return node("vitest", "run", "--config", "vitest.e2e.config.ts", tests, **variables)
+    return node("vitest", "run", "--config", "vitest.e2e.config.ts", f"e2e/{tests}.e2e", **variables, **further)
 
 
-def test_page_by_hand(node: Callable[..., str], dist: Path, models: Path, photos: Path, shots: Path) -> None:
-    print(run(node, "page", dist, models, photos, shots))
+@pytest.fixture
+def served(dist: Path, models: Path, onnx_folder: Path, tmp_path: Path) -> Iterator[str]:
+    """The address of the page as `pipeline.api` serves it."""
+    page = shutil.copytree(dist, tmp_path / "page")
+    shutil.copytree(models, page / "models", dirs_exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    names = [flag for kind in ("edgeface", "chain", "dsr") for flag in (f"--{kind}", str(onnx_folder / f"{kind}.onnx"))]
+    command = [sys.executable, "-m", "pipeline.api", "--port", str(port), "--ui", str(page), "--threads", "1", *names]
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=log)
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}/healthz", process, tmp_path / "server.log")
+        yield f"http://127.0.0.1:{port}/ui/"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_up(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 100
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=10):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the server did not start: {log.read_text()}")
+
+
+def test_page_by_hand(
+    node: Callable[..., str], served: str, dist: Path, models: Path, photos: Path, shots: Path
+) -> None:
+    """As the API serves it, with its headers."""
+    print(run(node, "page", dist, models, photos, shots, DSR_WEB_ADDRESS=served))
     assert {f"page_{width}_{scheme}.png" for width in (390, 1400) for scheme in ("light", "dark")} <= {
         path.name for path in shots.iterdir()
     }
+
+
+def test_webgpu(node: Callable[..., str], dist: Path, models: Path, photos: Path, shots: Path) -> None:
+    print(run(node, "webgpu", dist, models, photos, shots))
 
 
 def test_embeddings_as_in_python(node: Callable[..., str], dist: Path, models: Path, photos: Path, shots: Path) -> None:

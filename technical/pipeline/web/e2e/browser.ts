@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium, type BrowserContext, type Page } from "playwright-core";
 import { serve, type Served } from "./serve";
-import { DIST, MODELS } from "./setting";
+import { ADDRESS, DIST, MODELS } from "./setting";
 
 const FLAGS = [
   ...["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"],
@@ -26,7 +26,7 @@ export interface Visit {
 
 /** The page, opened and ready. `film` is what the webcam shows (a .y4m or .mjpeg file); `query` is for the address. */
 export async function visit(film?: string, flags: readonly string[] = [], query = ""): Promise<Visit> {
-  const served = await serve(DIST, MODELS);
+  const served = ADDRESS === null ? await serve(DIST, MODELS) : { address: ADDRESS, close: () => Promise.resolve() };
   const profile = mkdtempSync(join(tmpdir(), "chromium-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",

@@ -167,7 +167,10 @@ async function shots(): Promise<void> {
       await page.setViewportSize({ width, height: 900 });
       const wide = await page.evaluate(() => document.documentElement.scrollWidth);
       expect(wide, `${width} pixels, ${scheme}: something is cut off`).toBeLessThanOrEqual(width);
-      await page.screenshot({ path: join(SHOTS, `page_${width}_${scheme}.png`), fullPage: true });
+      const height = await page.evaluate(() => document.documentElement.scrollHeight);
+      await page.setViewportSize({ width, height }); // a screenshot of more than the window may come half painted
+      await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+      await page.screenshot({ path: join(SHOTS, `page_${width}_${scheme}.png`) });
     }
     const serious = await seriousFindings(page);
     expect(serious, `axe, ${scheme}`).toEqual([]);

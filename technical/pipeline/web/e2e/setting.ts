@@ -9,6 +9,8 @@ function folder(name: string): string {
   return found;
 }
 
+/** Of a server that has the page already; null where it is to be served from here. */
+export const ADDRESS = process.env["DSR_WEB_ADDRESS"] ?? null;
 export const DIST = folder("DSR_WEB_DIST");
 export const MODELS = folder("DSR_WEB_MODELS");
 export const PHOTOS = folder("DSR_WEB_PHOTOS");

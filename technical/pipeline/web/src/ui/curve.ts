@@ -3,7 +3,7 @@
 import type { Curve, CurvePoint } from "../engine/manifest";
 import { make, makeSvg } from "./dom";
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [420, 250, 46, 14, 12, 40];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [420, 250, 56, 14, 14, 44];
 const SERIES = [
   ["bicubic", "bicubic"],
   ["dsr", "DSR"],
