@@ -41,11 +41,10 @@ from pipeline.onnx_models import INPUT, OUTPUT
 BASE = DsrConfig()
 DESIGNS: dict[str, DsrConfig] = {
     "default": BASE,
-    "4 blocks, 2 mixers": replace(BASE, blocks=4, mixers=2),
-    "4 blocks, 4 mixers": replace(BASE, blocks=4, mixers=4),
-    "5 blocks, 1 mixer": replace(BASE, blocks=5, mixers=1),
-    "6 blocks, no mixer": replace(BASE, blocks=6, mixers=0),
-    "cells of 8 pixels, 5 blocks, 4 mixers": replace(BASE, cell=8, blocks=5, mixers=4),
+    "4 blocks": replace(BASE, blocks=4),
+    "6 blocks": replace(BASE, blocks=6),
+    "96 channels, 2 blocks": replace(BASE, channels=96, blocks=2),
+    "cells of 8 pixels, 6 blocks": replace(BASE, cell=8, blocks=6),
     "cells of 4 pixels, 32 channels": replace(BASE, cell=4, channels=32),
 }
 SIZES = (16, 24, 32)

@@ -79,7 +79,7 @@ def _config_from(values: Any, path: Path) -> DsrConfig:
             f"{path} has an unreadable configuration ({values}): expected integers from 0 to {LARGEST_SETTING} "
             f"named {', '.join(sorted(known))}."
         )
-    if not all(values[name] for name in ("channels", "mixer_width", "cell")):
+    if not all(values[name] for name in ("channels", "cell")):
         raise UserError(f"{path} has a configuration ({values}) without width. Train or copy it again.")
     return DsrConfig(**values)
 

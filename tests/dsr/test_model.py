@@ -83,9 +83,9 @@ def multiply_adds(model: torch.nn.Module, x: torch.Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def test_the_default_costs_no_more_than_120_million_multiply_adds() -> None:
+def test_the_default_costs_no_more_than_105_million_multiply_adds() -> None:
     """What keeps a chain below twice the time of EdgeFace-XXS alone, see the README."""
-    assert multiply_adds(Dsr(preset("default")).eval(), low_faces(16, 1)) < 120e6
+    assert multiply_adds(Dsr(preset("default")).eval(), low_faces(16, 1)) < 105e6
 
 
 def test_every_size_costs_the_same() -> None:
