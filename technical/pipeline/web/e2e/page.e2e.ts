@@ -160,6 +160,8 @@ async function shots(): Promise<void> {
   await choose(page, "first", photo("a_1.jpg"));
   await smaller(16);
   await similarity(page, 16);
+  await page.locator("#people button", { hasText: "Who is this?" }).click();
+  await page.locator(".found li").waitFor();
   await page.evaluate(() => (document.activeElement as HTMLElement).blur());
   for (const scheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme: scheme });

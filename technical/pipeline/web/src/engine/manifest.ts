@@ -50,7 +50,7 @@ export interface Manifest {
 }
 
 export async function readManifest(folder: string): Promise<Manifest> {
-  const manifest = (await (await fetched(`${folder}models.json`)).json()) as Manifest;
+  const manifest = (await (await fetched(`${folder}models.json`, "no-cache")).json()) as Manifest;
   if (manifest.format !== FORMAT) {
     throw new Error(`models.json has the format ${String(manifest.format)}, expected ${FORMAT}. ${AGAIN}`);
   }
@@ -70,8 +70,8 @@ export async function readModel(folder: string, model: ModelFile): Promise<Uint8
 
 const AGAIN = "Make the models again: python -m pipeline.web_models";
 
-async function fetched(address: string): Promise<Response> {
-  const response = await fetch(address);
+async function fetched(address: string, cache: RequestCache = "default"): Promise<Response> {
+  const response = await fetch(address, { cache });
   if (!response.ok) throw new Error(`${address} cannot be read (${response.status}). ${AGAIN}`);
   return response;
 }

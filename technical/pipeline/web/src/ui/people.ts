@@ -54,7 +54,9 @@ export class PeoplePanel {
 
   /** Take away what was said of another photo or size. */
   clearAnswers(): void {
+    if (this.found.childElementCount === 0) return;
     this.found.replaceChildren();
+    this.note.textContent = "";
   }
 
   private async say(act: () => Promise<string>): Promise<void> {
