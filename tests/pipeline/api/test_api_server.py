@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from dsr.synthetic import render_scene
+
+README = Path(__file__).resolve().parents[3] / "technical" / "pipeline" / "README.md"
 PhotoFile = Callable[..., bytes]
 StartServer = Callable[..., Any]
 MIB = 1024 * 1024
@@ -138,3 +147,25 @@ def test_sigterm_answers_what_is_in_flight(start_server: StartServer, pair: Call
     log = server.log.read_text()
     assert "Traceback" not in log
     assert "correct-horse" not in log
+
+
+def examples(language: str) -> list[str]:
+    """The code of the API's section in the README."""
+    section = README.read_text().partition("\n## The verify API\n")[2].partition("\n## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_examples_of_the_readme_run(server: Any, tmp_path: Path) -> None:
+    for name, shot in (("a.jpg", 0), ("b.jpg", 1), ("party.jpg", 2), ("small.jpg", 3)):
+        Image.fromarray(render_scene(0, 3, shot)[0]).save(tmp_path / name, quality=95)
+    ways = {"bash": ["bash", "-ec"], "python": [sys.executable, "-c"], "js": ["node", "--input-type=module", "-e"]}
+    needed = {"bash": "curl", "python": sys.executable, "js": "node"}  # curl and node are not everywhere
+    for language, way in ways.items():
+        (code,) = examples(language)
+        code = code.replace("http://localhost:8000", server.address).replace("curl ", "curl -sSf ")
+        if shutil.which(needed[language]):
+            done = subprocess.run([*way, code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+            assert "true" in done.stdout.lower(), "they match"
+    if shutil.which("curl"):
+        assert (tmp_path / "restored.png").read_bytes().startswith(b"\x89PNG")
