@@ -101,6 +101,7 @@ describe("the webcam", () => {
     await page.fill("#size", "65");
     await page.locator("#first button", { hasText: "Webcam" }).click();
     await page.locator("#camera-take:not([disabled])").waitFor();
+    await page.locator("#camera-note", { hasText: "In view: one face" }).waitFor();
     await page.screenshot({ path: join(SHOTS, "webcam.png") });
     await page.keyboard.press("Enter"); // the button has the focus
     await page.locator("#first .note", { hasText: "The webcam's picture" }).waitFor();

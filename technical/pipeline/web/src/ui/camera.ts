@@ -1,11 +1,13 @@
-/** The webcam, in a dialog of its own: one picture, and the camera is switched off again. */
+/** The webcam, in a dialog of its own, its faces boxed: one picture, and the camera is switched off again. */
 
+import type { EngineClient } from "../engine/client";
 import type { RgbImage } from "../vision/image";
+import { counted, drawFaces } from "./boxes";
 import { byId, messageOf } from "./dom";
 import { pixelsOf } from "./pictures";
 
 /** The picture that the user takes; null when the dialog is closed without one. */
-export async function takePicture(): Promise<RgbImage | null> {
+export async function takePicture(engine: EngineClient): Promise<RgbImage | null> {
   const dialog = byId("camera", HTMLDialogElement);
   const video = byId("camera-picture", HTMLVideoElement);
   const note = byId("camera-note", HTMLElement);
@@ -31,9 +33,11 @@ export async function takePicture(): Promise<RgbImage | null> {
     if (dialog.open) {
       video.srcObject = stream;
       await video.play();
-      note.textContent = "Pictures stay in this tab.";
       take.disabled = false;
       take.focus();
+      boxFaces(engine, video, note, () => dialog.open).catch((error: unknown) => {
+        note.textContent = messageOf(error);
+      });
     }
   } catch (error) {
     note.textContent = messageOf(error);
@@ -43,6 +47,34 @@ export async function takePicture(): Promise<RgbImage | null> {
   video.srcObject = null;
   stream?.getTracks().forEach((track) => track.stop());
   return taken;
+}
+
+const LIVE_WIDTH = 480; // pixels in which faces are looked for while the picture moves
+
+/** Look for faces again and again, one picture at a time, as long as `open`. */
+async function boxFaces(
+  engine: EngineClient,
+  video: HTMLVideoElement,
+  note: HTMLElement,
+  open: () => boolean,
+): Promise<void> {
+  const canvas = byId("camera-boxes", HTMLCanvasElement);
+  const context = canvas.getContext("2d");
+  if (context === null) return;
+  const [width, height] = [video.videoWidth, video.videoHeight];
+  const scale = Math.min(1, LIVE_WIDTH / width);
+  Object.assign(canvas, { width, height });
+  while (open()) {
+    const seen = pixelsOf(video, Math.round(width * scale), Math.round(height * scale), "The webcam's picture");
+    const faces = await engine.find(seen);
+    if (!open()) break;
+    context.clearRect(0, 0, width, height);
+    drawFaces(context, faces, 1 / scale, () => true);
+    const words = `In view: ${counted(faces.length)}. Pictures stay in this tab.`;
+    if (note.textContent !== words) note.textContent = words; // a screen reader says it once
+    await new Promise((next) => requestAnimationFrame(next));
+  }
+  context.clearRect(0, 0, width, height);
 }
 
 async function openCamera(): Promise<MediaStream> {

@@ -3,6 +3,7 @@
 import type { EngineClient } from "../engine/client";
 import type { FoundFace } from "../engine/engine";
 import type { RgbImage } from "../vision/image";
+import { counted, drawFaces } from "./boxes";
 import { takePicture } from "./camera";
 import { make, messageOf } from "./dom";
 import { canvasOf, picture, readPhoto } from "./pictures";
@@ -78,7 +79,7 @@ export class PhotoSlot {
   }
 
   private async fromCamera(): Promise<void> {
-    const taken = await takePicture();
+    const taken = await takePicture(this.engine);
     if (taken !== null) await this.show(() => Promise.resolve(taken), "The webcam's picture");
   }
 
@@ -102,14 +103,7 @@ export class PhotoSlot {
     if (context === null) return;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.photo, 0, 0, canvas.width, canvas.height);
-    this.faces.forEach(({ face }, index) => {
-      if (face.box === null) return;
-      const line = Math.max(2, canvas.width / 240);
-      const [left, top, right, bottom] = face.box.map((value) => (value + 0.5) * scale);
-      outline(context, [left, top, right - left, bottom - top], line, index === this.picked);
-      if (index !== this.picked) return;
-      for (const [x, y] of face.landmarks ?? []) dot(context, (x + 0.5) * scale, (y + 0.5) * scale, line);
-    });
+    drawFaces(context, this.faces, scale, (index) => index === this.picked);
     this.view.replaceChildren(canvas);
   }
 
@@ -153,30 +147,4 @@ export class PhotoSlot {
 function largest(faces: readonly FoundFace[]): number {
   const areas = faces.map(({ face: { box } }) => (box === null ? 0 : (box[2] - box[0]) * (box[3] - box[1])));
   return Math.max(0, areas.indexOf(Math.max(...areas)));
-}
-
-export function counted(faces: number): string {
-  if (faces === 0) return "no face found";
-  return faces === 1 ? "one face" : `${faces} faces`;
-}
-
-type Context = CanvasRenderingContext2D;
-
-function outline(context: Context, box: [number, number, number, number], line: number, marked: boolean): void {
-  context.lineWidth = 2 * line;
-  context.strokeStyle = "#000a";
-  context.strokeRect(...box);
-  context.lineWidth = marked ? line : line / 2;
-  context.strokeStyle = marked ? "#6cf" : "#fff";
-  context.strokeRect(...box);
-}
-
-function dot(context: Context, x: number, y: number, radius: number): void {
-  context.beginPath();
-  context.arc(x, y, radius, 0, 2 * Math.PI);
-  context.fillStyle = "#6cf";
-  context.strokeStyle = "#000a";
-  context.lineWidth = radius / 2;
-  context.fill();
-  context.stroke();
 }
