@@ -192,6 +192,10 @@ def test_page_by_hand(
     }
 
 
+def test_failures_to_start(node: Callable[..., str], dist: Path, models: Path, photos: Path, shots: Path) -> None:
+    print(run(node, "failures", dist, models, photos, shots))
+
+
 def test_webgpu(node: Callable[..., str], dist: Path, models: Path, photos: Path, shots: Path) -> None:
     print(run(node, "webgpu", dist, models, photos, shots))
 
