@@ -45,6 +45,8 @@ def create_app(service: Service, access: Access, ui: Path | None = None) -> Fast
     add_handlers(app)
     add_docs(app)
     app.state.has_ui = add_ui(app, ui)
+    if access.token is None:
+        describe_without_token(app)
     if access.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -55,3 +57,12 @@ def create_app(service: Service, access: Access, ui: Path | None = None) -> Fast
         )
     app.add_middleware(Guard, access=access)
     return app
+
+
+def describe_without_token(app: FastAPI) -> None:
+    """Take the token out of the description: this server wants none."""
+    described = app.openapi()  # kept by the app, as long as no route is added
+    described["components"].pop("securitySchemes")
+    for ways in described["paths"].values():
+        for route in ways.values():
+            route.pop("security", None)

@@ -221,3 +221,10 @@ def test_the_page_is_served_where_it_is_built(make: Make, tmp_path: Path, monkey
 def test_examples_are_answers(name: str, model: str) -> None:
     kept = example(name)
     assert getattr(api_answers, model).model_validate(kept).model_dump(mode="json") == kept
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; import pipeline.api"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: fastapi is not installed. The API is an extra: poetry install --extras api\n"

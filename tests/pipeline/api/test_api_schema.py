@@ -66,3 +66,11 @@ def test_every_route_has_an_example_and_says_what_it_refuses(make: Callable[...,
             form = route["requestBody"]["content"]["multipart/form-data"]
             files = [key for key, one in form["schema"]["properties"].items() if "binary" in str(one)]
             assert sorted(files) == sorted(form["encoding"]), name
+
+
+def test_the_token_is_described_where_there_is_one(make: Callable[..., Any]) -> None:
+    for token in (TOKEN, None):
+        described = make(Access(loopback=True, token=token)).get("/openapi.json").json()
+        secured = [path for path, ways in described["paths"].items() for one in ways.values() if "security" in one]
+        assert secured == (["/people", "/people", "/people/{name}"] if token else [])
+        assert ("securitySchemes" in described["components"]) == (token is not None)
