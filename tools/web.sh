@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# What the tests of the browser page need (Debian, root): Chromium, and the page's packages from its lock file.
+set -euo pipefail
+cd "$(dirname "$0")/../technical/pipeline/web"
+
+command -v npm >/dev/null || { echo "npm is missing: install Node.js 20.19 or later"; exit 1; }
+node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
+process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' || {
+  echo "Node.js $(node --version) is too old for the page: install 20.19 or later"
+  exit 1
+}
+if ! command -v chromium >/dev/null; then
+  apt-get update
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium
+fi
+npm ci --no-audit --no-fund
