@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from common import cli
 from common.errors import UserError
+from common.onnx_session import open_session, session_options
 from common.paths import default_dataset, find_dataset
 from common.progress import progress_bar
 from dsr.data import FaceReader, SizeChoice, evenly_spaced, to_float
@@ -161,9 +161,7 @@ def price(design: DsrConfig, recogniser: Sources, rounds: int) -> float:
 
 def _call(graph: ModelProto, images: NDArray[np.float32]) -> Callable[[], object]:
     """A call of `graph` on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(graph.SerializeToString(), session_options(1))
     return lambda: session.run([OUTPUT], {INPUT: images})
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from common import cli
 from common.device import select_device
 from common.errors import UserError
 from common.files import sha256_of, write_json
+from common.onnx_session import NOT_A_MODEL, open_session, session_options
 from dsr.checkpoint import load_dsr
 from facial_rec.trials import load_trials
 from pipeline.cache import open_cache
@@ -72,13 +72,11 @@ class Config:
 
 def load_mobilefacenet(path: Path, threads: int) -> Callable[[Tensor], Tensor]:
     """The recogniser: RGB `(B, 3, 112, 112)` in [0, 1] -> `(B, D)`. Raises UserError for a file that is no network."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     if not path.is_file():
         raise UserError(f"{path} is missing: expected the MobileFaceNet as ONNX.")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
+        session = open_session(str(path), session_options(threads))
+    except NOT_A_MODEL as error:
         raise UserError(f"{path} is not a network that onnxruntime loads ({error}).") from error
     name = session.get_inputs()[0].name
 

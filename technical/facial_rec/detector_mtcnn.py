@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.images import RgbImage
+from common.onnx_session import open_session, session_options
 from facial_rec.boxes import Boxes, cut_out, shifted, squared, suppress
 from facial_rec.detector import DetectedFace, require_photo
 from facial_rec.landmark_refiner import load_refiner
@@ -139,9 +140,7 @@ def pyramid(image: RgbImage, settings: CascadeSettings) -> Iterator[RgbImage]:
 
 
 def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options = session_options(threads)
     options.enable_mem_pattern = False  # PNet gets another size every time
     options.enable_cpu_mem_arena = False  # keeps no memory of the largest photo; as fast
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return open_session(graph, options)

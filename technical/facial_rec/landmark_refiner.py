@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile
 
 from common.errors import UserError
 from common.images import RgbImage
+from common.onnx_session import NOT_A_MODEL, open_session, session_options
 from common.paths import find_weights
 from facial_rec.alignment import similarity_transform, template
 from facial_rec.landmark_crops import CROP, in_pixels, seen_crop
@@ -112,11 +112,8 @@ def _back(points: Landmarks, matrix: NDArray[np.float64]) -> Landmarks:
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile) as error:
+        return open_session(str(path), session_options(threads))
+    except NOT_A_MODEL as error:
         said = str(error).strip().splitlines()[0][:200]
         raise UserError(f"{path} is no ONNX model that onnxruntime can run ({said}). Copy or make it again.") from error

@@ -9,8 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
+from common.onnx_session import open_session, session_options
 from facial_rec.tables import format_table
 from pipeline.benchmark_contenders import Contender, as_input
 from pipeline.onnx_models import INPUT, OUTPUT
@@ -21,13 +20,12 @@ SHOWN = 10
 
 def operator_times(model: Path, contender: Contender, threads: int, runs: int) -> dict[str, float]:
     """Milliseconds a run in each kind of operator, the longest first: over the nodes, the sum of their medians."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options = session_options(threads)
     options.enable_profiling = True
     images = as_input(contender)
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder, "profile"))
-        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        session = open_session(str(model), options)
         for _ in range(runs):
             session.run([OUTPUT], {INPUT: images})
         events = json.loads(Path(session.end_profiling()).read_text())

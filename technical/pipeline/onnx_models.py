@@ -12,19 +12,15 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from common.errors import UserError
 from common.files import sha256_of
+from common.onnx_session import NOT_A_MODEL, open_session, session_options
 from common.paths import find_weights
 from pipeline.model_metadata import BORDERS, Kind, ModelMetadata
 
 DEFAULT_BATCH = 32
 INPUT, OUTPUT = "input", "output"
-NOT_A_MODEL = (
-    *(ort_errors.InvalidProtobuf, ort_errors.InvalidGraph, ort_errors.Fail, ort_errors.InvalidArgument),
-    *(ort_errors.NotImplemented, ort_errors.RuntimeException, ort_errors.NoSuchFile, RuntimeError, ValueError),
-)
 
 Array = NDArray[Any]
 Outputs = NDArray[np.float32]
@@ -126,11 +122,8 @@ def _found(path: str | Path, kind: Kind) -> Path:
 
 
 def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return open_session(str(path), session_options(threads))
     except NOT_A_MODEL as error:
         raise UserError(
             f"{path} is no ONNX model that onnxruntime {onnxruntime.__version__} can run "

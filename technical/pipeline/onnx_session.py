@@ -6,20 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from common.onnx_session import open_session, session_options
 from pipeline.onnx_models import INPUT, OUTPUT
 
 
 def session_of(model: ModelProto, threads: int = 1) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
     """A function from `input` to `output`, on this many threads."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    content = model.SerializeToString()
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString(), session_options(threads))
 
     def run(images: NDArray[Any]) -> NDArray[np.float32]:
         (found,) = session.run([OUTPUT], {INPUT: images})
