@@ -15,7 +15,7 @@ fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 started=$SECONDS
-git ls-files -z pyproject.toml poetry.lock poetry.toml README.md technical tools | xargs -0 cp --parents -t "$folder"
+git ls-files -z pyproject.toml poetry.lock poetry.toml README.md checkpoints technical tools | xargs -0 cp --parents -t "$folder"
 ln -s "$PWD/.poetry" "$folder/.poetry"
 INSTALL_OPTIONS="--only main" bash "$folder/tools/bootstrap.sh" >"$folder/install.log" 2>&1 || {
   cat "$folder/install.log" >&2
