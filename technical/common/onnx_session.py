@@ -17,8 +17,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     """Options for `threads` threads; 0 lets onnxruntime choose.
 
     Its threads sleep when they have nothing to do. By default they spin for a while after each call, and where one
-    process has several models, as a recogniser does, the threads of one take the time of the next: on two cores
-    EdgeFace after another model took 7.3 ms instead of 3.7.
+    process has several models, as a recogniser does, the threads of one take the time of the next.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
