@@ -78,6 +78,20 @@ def dsr(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def active_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A tiny EdgeFace and a tiny DSR that does something, with random weights: `edgeface` and `dsr`."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    torch.save(get_model("edgeface_tiny").state_dict(), folder / "face.pt")
+    dsr = Dsr(preset("tiny"))
+    with torch.no_grad():
+        for parameter in dsr.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    save_dsr(folder / "dsr.pt", dsr, {"note": "random"})
+    return {"edgeface": folder / "face.pt", "dsr": folder / "dsr.pt"}
+
+
 # As `pooled`, in 512 numbers. Of the chain, any size is enlarged first.
 _POOL = """
     cells = AveragePool<kernel_shape = [16, 16], strides = [16, 16]>({images})

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from common.errors import UserError
 from common.files import sha256_of
 from common.images import RgbImage, write_png
-from dsr.checkpoint import load_dsr, save_dsr
+from dsr.checkpoint import load_dsr
 from dsr.degradation import round_to_8bit
-from dsr.model import Dsr, preset
-from facial_rec.edgeface import get_model
 from facial_rec.embedder import load_embedder
 from facial_rec.thresholds import DevelopmentSet, MadeFor, SizeThresholds, Thresholds
 from pipeline import export, export_check, onnx_models
@@ -36,18 +34,9 @@ KINDS: tuple[Kind, ...] = ("edgeface", "dsr", "chain")
 LOADERS = {"edgeface": load_edgeface_onnx, "dsr": load_dsr_onnx, "chain": load_chain_onnx}
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A tiny EdgeFace and a tiny DSR that does something, with random weights."""
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    torch.save(get_model("edgeface_tiny").state_dict(), folder / "face.pt")
-    dsr = Dsr(preset("tiny"))
-    with torch.no_grad():
-        for parameter in dsr.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    save_dsr(folder / "dsr.pt", dsr, {"note": "random"})
-    return {"edgeface": folder / "face.pt", "dsr": folder / "dsr.pt"}
+@pytest.fixture
+def weights(active_weights: dict[str, Path]) -> dict[str, Path]:
+    return active_weights
 
 
 @pytest.fixture
@@ -56,14 +45,14 @@ def faces(face: Callable[..., RgbImage]) -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def exported(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def exported(active_weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """One export of each kind in each format, made when first asked for."""
     folder = tmp_path_factory.mktemp("exported")
     rng = np.random.default_rng(0)
     for person in range(4):  # smooth: a small pattern, enlarged
         pattern = rng.integers(30, 220, (7, 7, 3)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
         write_png(folder / "faces" / f"P{person}_1.png", pattern)
-    names = {name: str(path) for name, path in weights.items()}
+    names = {name: str(path) for name, path in active_weights.items()}
 
     def find(what: Kind, to: str = "onnx") -> Path:
         out = folder / f"{what}.{to}"

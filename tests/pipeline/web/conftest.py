@@ -8,12 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from common.files import write_json
-from dsr.checkpoint import save_dsr
-from dsr.model import Dsr, preset
-from facial_rec.edgeface import get_model
 from facial_rec.thresholds import DevelopmentSet, MadeFor, SizeThresholds, Thresholds
 from pipeline.export import metadata_of
 from pipeline.export_graphs import load_sources, onnx_graph
@@ -48,17 +44,10 @@ def table() -> Callable[..., Thresholds]:
 
 
 @pytest.fixture(scope="session")
-def onnx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx_folder(active_weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`edgeface.onnx`, `dsr.onnx` and `chain.onnx` of a tiny EdgeFace and a tiny DSR with random weights."""
     folder = tmp_path_factory.mktemp("onnx")
-    torch.manual_seed(0)
-    torch.save(get_model("edgeface_tiny").state_dict(), folder / "face.pt")
-    dsr = Dsr(preset("tiny"))
-    with torch.no_grad():
-        for parameter in dsr.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    save_dsr(folder / "dsr.pt", dsr, {"note": "random"})
-    export_to(folder, str(folder / "face.pt"), str(folder / "dsr.pt"))
+    export_to(folder, *(str(active_weights[name]) for name in ("edgeface", "dsr")))
     return folder
 
 
