@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -45,9 +46,10 @@ def table() -> Callable[..., Thresholds]:
 
 @pytest.fixture(scope="session")
 def onnx_folder(active_weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`edgeface.onnx`, `dsr.onnx` and `chain.onnx` of a tiny EdgeFace and a tiny DSR with random weights."""
+    """`edgeface.onnx`, `dsr.onnx` and `chain.onnx` of a tiny EdgeFace and a tiny DSR (`dsr.pt`), random weights."""
     folder = tmp_path_factory.mktemp("onnx")
     export_to(folder, *(str(active_weights[name]) for name in ("edgeface", "dsr")))
+    shutil.copy(active_weights["dsr"], folder / "dsr.pt")
     return folder
 
 
