@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from common.errors import UserError
-from common.files import sha256_of, write_with
+from common.files import write_with
 from common.paths import find_weights
+from common.shipped import restoring, weights_sha256
 from dsr.model import Dsr, DsrConfig
 from facial_rec.weights import describe_difference, read_pickle
 
@@ -50,7 +51,11 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[D
     """
     path = find_weights(weights)
     if path is None:
-        raise UserError(f"{weights} is missing: train one with `python -m dsr.train_dsr`, or give --dsr another file.")
+        raise UserError(
+            f"{weights} is missing: train one with `python -m dsr.train_dsr`, or give --dsr another file (in evaluations "
+            f"also none: bicubic only).{restoring(weights)}"
+        )
+    sha256 = weights_sha256(path)  # before the reading: of a damaged file it says more
     content = read_pickle(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a DSR checkpoint of format {FORMAT}: expected a file that train_dsr wrote.")
@@ -69,7 +74,7 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[D
     model.load_state_dict(state, strict=True)
     # Channels last: the convolutions on the grid run about a tenth faster so on a CPU.
     model.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
-    return model, DsrInfo(path, sha256_of(path), config, metadata)
+    return model, DsrInfo(path, sha256, config, metadata)
 
 
 def _config_from(values: Any, path: Path) -> DsrConfig:

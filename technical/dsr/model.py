@@ -38,7 +38,7 @@ class DsrConfig:
 
 PRESETS: dict[str, DsrConfig] = {
     "default": DsrConfig(),
-    "large": DsrConfig(channels=128, blocks=10),
+    "large": DsrConfig(channels=96, blocks=8),
     "tiny": DsrConfig(channels=16, blocks=1),
 }
 

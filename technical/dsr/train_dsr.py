@@ -28,9 +28,10 @@ from common.files import write_json
 from common.paths import default_dataset, find_dataset
 from common.progress import progress_bar
 from common.runlog import append_record, keep_records, read_records, wandb_logger
-from dsr.checkpoint import save_dsr
+from dsr.checkpoint import load_dsr, save_dsr
 from dsr.curves import save_curves, save_picture
 from dsr.data import FaceReader, SizeChoice, evenly_spaced, split_identities
+from dsr.grow import grow
 from dsr.losses import DsrLoss, LpipsLoss
 from dsr.model import Dsr, preset
 from dsr.prepare_dataset import ensure_training_data
@@ -85,6 +86,9 @@ class Config:
     """Whether to log to Weights & Biases as well."""
     preset: str = "default"
     """Network: default (under 1 M parameters), large, or tiny (for trials)."""
+    start: str | None = None
+    """Trained DSR to start from: of the same preset, or of a smaller one, which is grown; a path or a name in
+    checkpoints/."""
     pixel_loss: Literal["charbonnier", "l1", "psnr"] = "charbonnier"
     """Which pixel loss."""
     pixel_weight: float = 8.0
@@ -162,8 +166,10 @@ def _train(cfg: Config, place: Place) -> Path:
     train_faces, val_faces = load_data(cfg, place)
     if len(train_faces) < place.world:
         raise UserError(f"{len(train_faces)} training faces cannot be shared by {place.world} processes: use fewer.")
-    state = _fresh_state(cfg, place)
-    settings = _settings(cfg, train_faces, place.world, embedder.source.sha256)
+    start, start_info = load_dsr(cfg.start) if cfg.start is not None else (None, None)
+    state = _fresh_state(cfg, place, start)
+    start_sha256 = start_info.sha256 if start_info is not None else None
+    settings = _settings(cfg, train_faces, place.world, embedder.source.sha256, start_sha256)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
         if place.leads:
@@ -225,9 +231,10 @@ def _validation_beside(train_root: Path, given: bool) -> Path | None:
     return None if given else default_dataset("val")
 
 
-def _fresh_state(cfg: Config, place: Place) -> RunState:
+def _fresh_state(cfg: Config, place: Place, start: Dsr | None) -> RunState:
     torch.manual_seed(cfg.seed)
-    model = Dsr(preset(cfg.preset)).to(place.device).to(memory_format=torch.channels_last)
+    model = Dsr(preset(cfg.preset)) if start is None else grow(start, preset(cfg.preset))
+    model = model.to(place.device).to(memory_format=torch.channels_last)
     decays = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decays, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -236,15 +243,17 @@ def _fresh_state(cfg: Config, place: Place) -> RunState:
     return RunState(model, network, average_of(model, cfg.ema_decay), optimizer)
 
 
-def _settings(cfg: Config, faces: FaceReader, world: int, edgeface_sha256: str) -> dict[str, Any]:
+def _settings(
+    cfg: Config, faces: FaceReader, world: int, edgeface_sha256: str, start_sha256: str | None
+) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
-    free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "edgeface", "train_root", "val_root"}
+    free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "edgeface", "train_root", "val_root", "start"}
     kept = {key: value for key, value in asdict(cfg).items() if key not in free}
     kept["vlr_size"] = list(cfg.vlr_size)
     kept["lpips_backbone"] = str(cfg.lpips_backbone) if cfg.lpips_backbone else None
     names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
     data = {"training_faces": len(faces), "training_names_sha256": names}
-    return {**kept, **data, "processes": world, "edgeface_sha256": edgeface_sha256}
+    return {**kept, **data, "processes": world, "edgeface_sha256": edgeface_sha256, "start_sha256": start_sha256}
 
 
 def _announce(cfg: Config, state: RunState, faces: int, val_faces: int, total_steps: int, place: Place) -> None:

@@ -136,6 +136,25 @@ def test_same_seed_same_losses_another_seed_others(config: Config, finished: Con
     assert records(other)[0]["train"] != records(finished)[0]["train"]
 
 
+def test_a_run_can_start_from_trained_weights(config: Config, finished: Config) -> None:
+    started = replace(config, epochs=1, start=str(finished.out / "dsr.pt"), learning_rate=1e-9)
+    main(started)
+    ours, theirs = weights(started), weights(finished)
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-6) for key in theirs)
+    with pytest.raises(UserError, match="start_sha256 was '"):
+        main(replace(started, start=None, resume=True))
+
+
+def test_a_run_can_grow_smaller_weights(config: Config, finished: Config) -> None:
+    start = str(finished.out / "dsr.pt")
+    grown = replace(config, epochs=1, preset="default", start=start, learning_rate=1e-9, warmup_steps=0)
+    main(grown)
+    assert load_dsr(grown.out / "dsr.pt")[1].config == PRESETS["default"]
+    best = min(records(finished), key=lambda record: record["selection_loss"])
+    for name, figure in best["validation"]["16"]["dsr"].items():
+        assert records(grown)[0]["validation"]["16"]["dsr"][name] == pytest.approx(figure, 1e-3)
+
+
 def test_reading_from_disk_changes_nothing(config: Config, finished: Config) -> None:
     main(replace(config, cache_gb=0.0))
     assert_same_run(config, finished)

@@ -1,0 +1,56 @@
+"""dsr.grow: a larger network computes what the smaller one did, and learns with what is new."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from common.errors import UserError
+from dsr.grow import grow
+from dsr.model import PRESETS, Dsr, DsrConfig
+
+TINY = PRESETS["tiny"]
+
+
+def trained() -> Dsr:
+    torch.manual_seed(0)
+    model = Dsr(TINY)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, replace(TINY, channels=24), replace(TINY, blocks=3), DsrConfig(channels=40, blocks=4)]
+)
+def test_a_grown_network_computes_the_same(config: DsrConfig) -> None:
+    small = trained()
+    large = grow(small, config)
+    assert large.config == config
+    for size in (8, 16, 33):
+        low = torch.rand(2, 3, size, size)
+        assert torch.allclose(large.train()(low), small.train()(low), atol=1e-5)
+
+
+def test_what_is_new_learns() -> None:
+    large = grow(trained(), DsrConfig(channels=24, blocks=2))
+    optimizer = torch.optim.SGD(large.parameters(), lr=1e-2)
+    low, target = torch.rand(4, 3, 16, 16), torch.rand(4, 3, 112, 112)
+    before = {name: value.detach().clone() for name, value in large.named_parameters()}
+    for _ in range(3):  # the first step reaches the weights that read new channels, the later ones what makes them
+        optimizer.zero_grad()
+        (large(low) - target).square().mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    after = dict(large.named_parameters())
+    assert not torch.equal(after["last.weight"][:, 16:], before["last.weight"][:, 16:])
+    assert not torch.equal(after["stem.weight"][16:], before["stem.weight"][16:])
+    assert not torch.equal(after["body.1.conv1.weight"], before["body.1.conv1.weight"])
+    assert not torch.equal(after["body.1.conv2.weight"][:16], before["body.1.conv2.weight"][:16])
+
+
+@pytest.mark.parametrize("change", [{"channels": 8}, {"blocks": 0}, {"cell": 14}])
+def test_a_network_does_not_shrink(change: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=r"cannot grow into .* Choose a larger --preset"):
+        grow(trained(), replace(TINY, **change))
