@@ -1,6 +1,6 @@
 """EdgeFace, DSR, or the chain of both as one file for other programs: ONNX or TorchScript.
 
-    python -m pipeline.export --to onnx --what chain --dsr dsr.pt --edgeface edgeface_xxs.pt --out chain.onnx
+    python -m pipeline.export --to onnx --what chain --out chain.onnx
 
 The chain takes faces of 8 to 64 pixels as uint8 RGB and gives embeddings of length 1; `pipeline.onnx_models` runs ONNX
 files without torch. Every export is compared with PyTorch on faces, at batch 1, 3 and 32, before it is kept.
@@ -23,6 +23,7 @@ from onnx import ModelProto
 from common import cli
 from common.errors import UserError
 from common.files import replacing, sha256_of
+from common.paths import find_weights
 from facial_rec.thresholds import Thresholds
 from pipeline.export_check import Array, Rounding, compare
 from pipeline.export_graphs import (
@@ -43,7 +44,7 @@ from pipeline.onnx_session import session_of
 from pipeline.precision_cost import print_cost
 from pipeline.sample_faces import Faces, sample_faces
 
-CALIBRATION = Path("thresholds.json")  # where pipeline.calibrate writes by default
+CALIBRATION = "thresholds.json"  # where pipeline.calibrate writes by default
 LICENCES = {
     "edgeface": "EdgeFace weights: CC BY-NC-SA 4.0 (George et al., Idiap), also after fine-tuning",
     "dsr": "DSR weights: those of the faces and the recogniser it was trained with; with EdgeFace, research use",
@@ -64,7 +65,8 @@ class Config:
     dsr: str = DEFAULT_DSR
     """DSR checkpoint, looked up in checkpoints/ too."""
     calibration: Path | None = None
-    """Threshold file of pipeline.calibrate to put inside (default: thresholds.json, if it is of these weights)."""
+    """Threshold file of pipeline.calibrate to put inside (default: thresholds.json, here or in checkpoints/, if it
+    is of these weights)."""
     precision: Literal["float32", "fp16", "int8"] = "float32"
     """float32; fp16: half the file, computed in 32 bit; int8: static, ranges calibrated on faces."""
     faces: Path | None = None
@@ -171,13 +173,13 @@ def metadata_of(kind: Kind, precision: Precision, sources: Sources, thresholds: 
 
 
 def read_thresholds(given: Path | None, sources: Sources) -> Thresholds | None:
-    """The calibration for these weights: `given`, or `thresholds.json` in the working directory if it is theirs.
+    """The calibration for these weights: `given`, or `thresholds.json`, here or in `checkpoints/`, if it is theirs.
 
     What the file does not name is not asked for: an EdgeFace alone may carry the table of its chain. Raises UserError
     when `given` was made for other weights.
     """
-    path = given or CALIBRATION
-    if given is None and not path.is_file():
+    path = given or find_weights(CALIBRATION)
+    if path is None:
         return None
     found = Thresholds.load(path)
     made = found.made_for

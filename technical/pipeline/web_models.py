@@ -5,7 +5,7 @@
 EdgeFace and DSR are those of `pipeline.export`; the page puts them in a row by itself, because it shows what lies
 between, and compares with `--chain` when it starts. MTCNN's graphs are built from the installed package, and
 `checkpoints/landmarks.onnx` is taken along where it is, as the Python detector does. The thresholds are those inside
-the models or of `--calibration`; `--results` adds measured accuracy by size.
+the models or of `--calibration`, measured accuracy by size is that of `--results` or `checkpoints/results.json`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from common import cli
 from common.errors import UserError
 from common.fields import Fields
 from common.files import read_json, sha256_of, write_json, write_with
+from common.paths import find_weights
 from facial_rec.alignment import TEMPLATE_SIZE
 from facial_rec.detector_mtcnn import CascadeSettings
 from facial_rec.landmark_crops import CROP
@@ -35,6 +36,7 @@ from pipeline.run_record import FORMAT as RECORD_FORMAT
 
 FORMAT = "dsr-edgeface-web-1"
 SELF_TEST_SIDE = 16
+RESULTS = "results.json"
 AGAIN = "Make it with `python -m pipeline.evaluate_resolutions --json`."
 
 
@@ -53,7 +55,8 @@ class Config:
     calibration: Path | None = None
     """Threshold file of pipeline.calibrate (default: the table inside the models, else 0.35 everywhere)."""
     results: Path | None = None
-    """Record of pipeline.evaluate_resolutions, of these weights: the page's plot of accuracy by size."""
+    """Record of pipeline.evaluate_resolutions: the page's plot of accuracy by size (default: results.json, here or in
+    checkpoints/, if it is of these weights)."""
 
 
 def main(cfg: Config) -> Path:
@@ -67,7 +70,7 @@ def main(cfg: Config) -> Path:
     check_together(models)
     chain, edgeface = models["chain"], models["edgeface"]
     thresholds = thresholds_for(chain.metadata, edgeface.metadata, cfg.calibration)
-    curve = None if cfg.results is None else accuracy_curve(cfg.results, chain.metadata.source_sha256)
+    curve = curve_for(cfg.results, chain.metadata.source_sha256)
     contents = mtcnn_onnx() | {name: models[name].path.read_bytes() for name in ("edgeface", "dsr")}
     refiner = load_refiner()
     if refiner is not None:
@@ -109,16 +112,31 @@ def check_together(models: Mapping[str, OnnxModel]) -> None:
         )
 
 
+def curve_for(given: Path | None, weights: Mapping[str, str]) -> dict[str, Any] | None:
+    """`accuracy_curve` of `given`, or of `results.json` where that is of these weights. UserError for `given` only."""
+    path = given or find_weights(RESULTS)
+    if path is None:
+        return None
+    try:
+        return accuracy_curve(path, weights)
+    except UserError as error:
+        if given is not None:
+            raise
+        print(f"[web_models] {path} was left out: {error}")
+        return None
+
+
 def accuracy_curve(path: Path, weights: Mapping[str, str]) -> dict[str, Any]:
     """Accuracy by protocol, method and size from the record at `path`, as `models.json` holds it.
 
-    Raises UserError for a file that is no such record, and for one of weights other than `weights` (SHA-256 by name).
+    Of several recognisers the one whose SHA-256 is in `weights` (by `edgeface` and `dsr`). Raises UserError for a file
+    that is no such record, and for one of other weights.
     """
     record = Fields(path, "", read_json(path), AGAIN)
     if record.get("format") != RECORD_FORMAT:
         raise record.error("format", f"expected '{RECORD_FORMAT}'")
     run = record.section("run")
-    measured = set(run.section("weights").values.values())
+    measured = {str(checksum): file for file, checksum in run.section("weights").values.items()}
     missing = sorted(name for name, checksum in weights.items() if checksum not in measured)
     if missing:
         raise UserError(
@@ -128,16 +146,24 @@ def accuracy_curve(path: Path, weights: Mapping[str, str]) -> dict[str, Any]:
     cases = record.get("verification")
     if not isinstance(cases, list) or not cases:
         raise record.error("verification", "expected a list with at least one case", show=False)
-    rows = [Fields(path, f"verification[{index}].", case, AGAIN) for index, case in enumerate(cases)]
-    recogniser = rows[0].text("recogniser")
-    points = [_point(row) for row in rows if row.text("recogniser") == recogniser]
+    every = [Fields(path, f"verification[{index}].", case, AGAIN) for index, case in enumerate(cases)]
+    file = measured[weights["edgeface"]]
+    rows = [row for row in every if _is_of(row.text("recogniser"), file)]
+    if not rows:
+        raise record.error("verification", f"expected cases of {file}", show=False)
+    points = [_point(row) for row in rows]
     return {
         "title": record.text("title"),
-        "recogniser": recogniser,
+        "recogniser": rows[0].text("recogniser"),
         "degradation": rows[0].text("degradation"),
         "command": run.text("command"),
         "points": [point for point in points if point is not None],
     }
+
+
+def _is_of(recogniser: str, file: str) -> bool:
+    """Whether a record calls the recogniser of the weights `file` so: by its stem or, where two agree, by its path."""
+    return recogniser in (file, Path(file).stem) or Path(recogniser).name == file
 
 
 def _point(row: Fields) -> dict[str, Any] | None:

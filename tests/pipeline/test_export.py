@@ -221,17 +221,32 @@ def test_metadata_is_inside(
         run("chain", calibration=tmp_path / "other.json")
 
 
-def test_thresholds_in_the_working_directory_are_taken_if_they_fit(
-    run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("folder", [".", "checkpoints"])
+def test_thresholds_at_hand_are_taken_if_they_fit(
+    run: Callable[..., Path],
+    weights: dict[str, Path],
+    tmp_path: Path,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Thresholds(
-        *(MadeFor("other", "a" * 64, None), "lr-hr", "canonical", 0.001, 0.05),
-        *(DevelopmentSet("people", "0" * 64, 6, 18), "2026-01-01", "python -m pipeline.calibrate"),
-        (SizeThresholds(None, "hr", 0.29, 0.2),),
-    ).save(tmp_path / "thresholds.json")
+    Path(folder).mkdir(exist_ok=True)
+
+    def thresholds_of(recogniser: str) -> Thresholds:
+        made = Thresholds(
+            *(MadeFor("one", recogniser, None), "lr-hr", "canonical", 0.001, 0.05),
+            *(DevelopmentSet("people", "0" * 64, 6, 18), "2026-01-01", "python -m pipeline.calibrate"),
+            (SizeThresholds(None, "hr", 0.29, 0.2),),
+        )
+        made.save(Path(folder, "thresholds.json"))
+        return made
+
+    thresholds_of("a" * 64)
     assert load_edgeface_onnx(run("edgeface")).metadata.thresholds is None
     assert "thresholds.json was left out" in capsys.readouterr().out
+    fitting = thresholds_of(sha256_of(weights["edgeface"]))
+    assert load_edgeface_onnx(run("edgeface")).metadata.thresholds == fitting
 
 
 def test_fp16_halves_the_file(

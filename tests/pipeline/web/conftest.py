@@ -68,9 +68,9 @@ def export() -> Callable[[Path, str, str], None]:
 
 @pytest.fixture(scope="session")
 def write_record() -> Callable[..., Path]:
-    """Writes an evaluation's record with accuracies from 8 to 32 pixels, of these weights."""
+    """Writes an evaluation's record with accuracies from 8 to 32 pixels, of these weights: `edgeface` and `dsr`."""
 
-    def write(path: Path, *weights: str, withheld: int = 0) -> Path:
+    def write(path: Path, weights: dict[str, str], withheld: int = 0) -> Path:
         cases = [
             {
                 **{"recogniser": "tiny", "protocol": protocol, "method": method, "size": size},
@@ -86,7 +86,8 @@ def write_record() -> Callable[..., Path]:
                 *(("dsr", 16, 0.95), ("bicubic", 32, 0.97), ("dsr", 32, 0.975)),
             )
         ]
-        run = {"command": "python -m pipeline.evaluate_resolutions", "weights": dict(enumerate(weights))}
+        files = {"tiny.pth": weights["edgeface"], "dsr.pt": weights["dsr"]}
+        run = {"command": "python -m pipeline.evaluate_resolutions", "weights": files}
         write_json(path, {"format": FORMAT, "title": "made-up people", "run": run, "verification": cases})
         return path
 

@@ -139,7 +139,7 @@ def models(
             **{kind: str(onnx_folder / f"{kind}.onnx") for kind in ("edgeface", "dsr", "chain")},
             out=folder,
             calibration=folder / "thresholds.json",
-            results=write_record(folder / "record.json", *weights.values()),
+            results=write_record(folder / "record.json", weights),
         )
     )
     return folder

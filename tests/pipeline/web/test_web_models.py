@@ -66,7 +66,7 @@ def test_thresholds_and_curve_of_these_weights(
     tmp_path: Path,
 ) -> None:
     table(**weights).save(tmp_path / "thresholds.json")
-    record = write_record(tmp_path / "lfw.json", *weights.values(), withheld=16)
+    record = write_record(tmp_path / "lfw.json", weights, withheld=16)
     manifest = make(calibration=tmp_path / "thresholds.json", results=record)
     assert [row["size"] for row in manifest["thresholds"]["sizes"]] == [16, 32, None]
     points = manifest["curve"]["points"]
@@ -74,6 +74,55 @@ def test_thresholds_and_curve_of_these_weights(
         *((None, "hr"), (8, "bicubic"), (8, "dsr"), (32, "bicubic"), (32, "dsr")),  # 16 is withheld
     }
     assert points[1]["interval"] == pytest.approx([0.69, 0.72])
+
+
+def test_results_at_hand_are_taken_if_they_are_of_these_weights(
+    make: Callable[..., dict[str, Any]],
+    weights: dict[str, str],
+    write_record: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    record = write_record(tmp_path / "checkpoints" / "results.json", weights)
+    assert len(make()["curve"]["points"]) == 14
+    write_record(record, weights | {"edgeface": "f" * 64})
+    assert make()["curve"] is None
+    assert "results.json was left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (("official.pt", "tiny.pth"), ("official", "tiny")),
+        (("a/tiny.pth", "b/tiny.pth"), ("a/tiny.pth", "b/tiny.pth")),
+        (("tiny.pt", "tiny.pth"), ("a/tiny.pt", "a/tiny.pth")),
+    ],
+)
+def test_of_several_recognisers_the_curve_is_of_the_exported_one(
+    make: Callable[..., dict[str, Any]],
+    weights: dict[str, str],
+    write_record: Callable[..., Path],
+    tmp_path: Path,
+    files: tuple[str, str],
+    names: tuple[str, str],
+) -> None:
+    """By its SHA-256, and by what `pipeline.networks` calls a file in a record of several."""
+    path = write_record(tmp_path / "lfw.json", weights)
+    record = json.loads(path.read_text())
+    checksums = dict(zip(files, ("f" * 64, weights["edgeface"]), strict=True))
+    record["run"]["weights"] = checksums | {"dsr.pt": weights["dsr"]}
+    cases = record["verification"]
+    record["verification"] = [case | {"recogniser": name} for name in names for case in cases]
+    path.write_text(json.dumps(record))
+    curve = make(results=path)["curve"]
+    assert (curve["recogniser"], len(curve["points"])) == (names[1], len(cases))
+    record["verification"] = [case | {"recogniser": names[0]} for case in cases]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=f"expected cases of {files[1]}"):
+        make(results=path)
 
 
 def test_other_weights_are_refused(
@@ -86,7 +135,7 @@ def test_other_weights_are_refused(
     table().save(tmp_path / "thresholds.json")
     with pytest.raises(UserError, match="made with another recogniser"):
         make(calibration=tmp_path / "thresholds.json")
-    record = write_record(tmp_path / "lfw.json", weights["edgeface"], "f" * 64)
+    record = write_record(tmp_path / "lfw.json", weights | {"dsr": "f" * 64})
     with pytest.raises(UserError, match="measured with another dsr than the models hold"):
         make(results=record)
     record.write_text("{}")
