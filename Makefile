@@ -33,7 +33,8 @@ lfw: setup ## LFW from 8 to 32 pixels, from SHARED=../shared: tables, and runs/l
 	@SHARED="$(SHARED)" DSR="$(DSR)" EDGEFACE="$(EDGEFACE)" bash tools/lfw.sh
 
 serve: setup ## the API and the page on http://localhost:8000: exports what is missing, builds the page
-	@PORT="$(PORT)" LISTEN="$(LISTEN)" DSR="$(DSR)" EDGEFACE="$(EDGEFACE)" SERVE_OPTIONS="$(SERVE_OPTIONS)" bash tools/serve.sh
+	@PORT="$(PORT)" LISTEN="$(LISTEN)" DSR="$(DSR)" EDGEFACE="$(EDGEFACE)" CALIBRATION="$(CALIBRATION)" \
+		RESULTS="$(RESULTS)" SERVE_OPTIONS="$(SERVE_OPTIONS)" bash tools/serve.sh
 
 clean: ## remove caches; keeps .venv, data, weights and runs
 	rm -rf .mypy_cache .pytest_cache .ruff_cache

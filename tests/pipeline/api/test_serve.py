@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PROGRAMS = ("bash", "dirname", "find", "mkdir", "touch", "sed")
+PROGRAMS = ("bash", "cat", "dirname", "find", "mkdir", "touch", "sed")
 # Notes its arguments, and makes the file or folder of --out.
 PYTHON = """#!/bin/bash
 echo "python $*" >>"$ROOT/calls"
@@ -27,6 +27,10 @@ echo "npm $1 $2" >>"$ROOT/calls"
 if [ "$1" = ci ]; then mkdir -p node_modules; touch node_modules/.package-lock.json; fi
 if [ "$1" = run ]; then mkdir -p dist; touch dist/index.html; fi
 """
+MODELS = " ".join(f"--{what} checkpoints/{what}.onnx" for what in ("edgeface", "chain", "dsr"))
+OWN = MODELS.replace("checkpoints", "runs/serve")
+SERVED = f"python -m pipeline.api --host 127.0.0.1 --port 8000 {MODELS}"
+PAGE = "python -m pipeline.web_models --out technical/pipeline/web/public/models"
 Serve = Callable[..., tuple[int, list[str], str]]
 
 
@@ -63,13 +67,49 @@ def test_everything_is_made_once(serve: Serve, tmp_path: Path) -> None:
     rest = "--edgeface edgeface_xxs.pt --dsr checkpoints/dsr.pt --out checkpoints"
     assert exports(calls) == [f"{what} {rest}/{what}.onnx" for what in ("edgeface", "chain", "dsr")]
     assert calls[3:] == [
-        "python -m pipeline.web_models --out technical/pipeline/web/public/models",
+        f"{PAGE} {MODELS}",
         "npm ci --no-audit",
         "npm run build",
-        "python -m pipeline.api --host 127.0.0.1 --port 8000",
+        SERVED,
     ]
     again = serve(PORT="9000", LISTEN="0.0.0.0", SERVE_OPTIONS="--detector yunet")
-    assert again[:2] == (0, ["python -m pipeline.api --host 0.0.0.0 --port 9000 --detector yunet"])
+    assert again[:2] == (0, [f"python -m pipeline.api --host 0.0.0.0 --port 9000 {MODELS} --detector yunet"])
+
+
+def test_what_is_shipped_needs_no_export(serve: Serve, tmp_path: Path) -> None:
+    for name in ("edgeface.onnx", "chain.onnx", "dsr.onnx", "results.json"):
+        (tmp_path / "checkpoints" / name).touch()
+        os.utime(tmp_path / "checkpoints" / name, (1, 1))
+    assert serve()[1] == [f"{PAGE} {MODELS}", "npm ci --no-audit", "npm run build", SERVED]
+    assert serve()[1] == [SERVED]
+    (tmp_path / "checkpoints/results.json").touch()
+    assert serve()[1] == [f"{PAGE} {MODELS}", "npm run build", SERVED]
+
+
+def test_other_weights_leave_what_is_shipped_as_it_is(serve: Serve, tmp_path: Path) -> None:
+    for name in ("edgeface.onnx", "chain.onnx", "dsr.onnx", "dsr.pt", "edgeface_xxs_dsr.pth"):
+        (tmp_path / "checkpoints" / name).touch()
+    serve()
+    _, calls, _ = serve(DSR="other.pt")
+    rest = "--edgeface checkpoints/edgeface_xxs_dsr.pth --dsr other.pt --out runs/serve"
+    assert exports(calls) == [f"{what} {rest}/{what}.onnx" for what in ("edgeface", "chain", "dsr")]
+    assert calls[3:] == [f"{PAGE} {OWN}", "npm run build", SERVED.replace(MODELS, OWN)]
+    assert serve()[1] == [f"{PAGE} {MODELS}", "npm run build", SERVED]
+
+
+def test_thresholds_and_results_of_ones_own(serve: Serve, tmp_path: Path) -> None:
+    for name in ("edgeface.onnx", "chain.onnx", "dsr.onnx", "mine.json", "lfw.json"):
+        (tmp_path / "checkpoints" / name).touch()
+    serve()
+    given = {"CALIBRATION": "checkpoints/mine.json", "RESULTS": "checkpoints/lfw.json"}
+    _, calls, _ = serve(**given)
+    own = f"{MODELS} --calibration checkpoints/mine.json"
+    assert calls == [
+        f"{PAGE} {own} --results checkpoints/lfw.json",
+        "npm run build",
+        f"python -m pipeline.api --host 127.0.0.1 --port 8000 {own}",
+    ]
+    assert len(serve(**given)[1]) == 1
 
 
 def test_only_what_is_missing_or_older_is_made(serve: Serve, tmp_path: Path) -> None:
@@ -97,6 +137,6 @@ def test_without_node_the_api_is_started_alone(serve: Serve, tmp_path: Path) -> 
     (tmp_path / "bin/npm").unlink()
     (tmp_path / "checkpoints/dsr.pt").touch()
     status, calls, said = serve()
-    assert (status, len(exports(calls)), calls[-1]) == (0, 3, "python -m pipeline.api --host 127.0.0.1 --port 8000")
+    assert (status, len(exports(calls)), calls[-1]) == (0, 3, SERVED)
     assert len(calls) == 4
     assert "npm is not installed" in said
