@@ -66,6 +66,8 @@ class Config:
     """Where to compute: cpu, cuda, cuda:1."""
     epochs: int = 100
     """Passes over the training faces."""
+    stop_after: int = 0
+    """Epochs after which to stop as if killed, --resume going on to --epochs; 0: no stop."""
     edgeface: str = "edgeface_xxs.pt"
     """Frozen recogniser of the identity loss: a path, or a name in checkpoints/."""
     train_root: Path | None = None
@@ -136,7 +138,7 @@ def _check_config(cfg: Config) -> None:
     for name in ("epochs", "batch_size"):
         if getattr(cfg, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(cfg, name)}.")
-    for name in ("seed", "warmup_steps", "threads"):
+    for name in ("seed", "warmup_steps", "threads", "stop_after"):
         if getattr(cfg, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
     if not 0.0 < cfg.learning_rate < 1.0:
@@ -183,7 +185,7 @@ def _train(cfg: Config, place: Place) -> Path:
         write_json(cfg.out / "config.json", {"command": _command(), **settings, "out": str(cfg.out)})
         _announce(cfg, state, len(train_faces), len(val_faces), total_steps, place)
     logger = wandb_logger(cfg.wandb if place.leads else "disabled", "dsr-edgeface", cfg.out, settings)
-    while state.epoch < cfg.epochs:
+    while state.epoch < min(cfg.epochs, cfg.stop_after or cfg.epochs):
         started = time.monotonic()
         losses = train_one_epoch(cfg, state, loss, train_faces, sizes, reduction, total_steps, place)
         state.epoch += 1
@@ -247,7 +249,8 @@ def _settings(
     cfg: Config, faces: FaceReader, world: int, edgeface_sha256: str, start_sha256: str | None
 ) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
-    free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "edgeface", "train_root", "val_root", "start"}
+    free = {"device", "resume", "stop_after", "out", "wandb", "cache_gb", "threads"}
+    free |= {"edgeface", "start", "train_root", "val_root"}
     kept = {key: value for key, value in asdict(cfg).items() if key not in free}
     kept["vlr_size"] = list(cfg.vlr_size)
     kept["lpips_backbone"] = str(cfg.lpips_backbone) if cfg.lpips_backbone else None

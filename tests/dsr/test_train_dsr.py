@@ -155,6 +155,13 @@ def test_a_run_can_grow_smaller_weights(config: Config, finished: Config) -> Non
         assert records(grown)[0]["validation"]["16"]["dsr"][name] == pytest.approx(figure, 1e-3)
 
 
+def test_a_run_that_stops_early_goes_on_to_the_same_end(config: Config, finished: Config) -> None:
+    main(replace(config, stop_after=1))
+    assert [record["epoch"] for record in records(config)] == [1]
+    main(replace(config, resume=True))
+    assert_same_run(config, finished)
+
+
 def test_reading_from_disk_changes_nothing(config: Config, finished: Config) -> None:
     main(replace(config, cache_gb=0.0))
     assert_same_run(config, finished)

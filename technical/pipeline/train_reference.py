@@ -1,0 +1,235 @@
+"""Train the reference models of checkpoints/ again, from a recipe: DSR, fine-tuned EdgeFace, larger DSR, thresholds.
+
+    python -m pipeline.train_reference --recipe recipes/reference.toml --out runs/reference_models
+
+Runs the commands of the recipe one after the other, each in a folder of its own under --out, and leaves all that
+checkpoints/ holds in <out>/checkpoints. A run that was killed goes on where it was. With --stop-after N only the first
+N epochs of the DSR are trained, and compared with those of the shipped one.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+from common import cli
+from common.errors import UserError
+from common.files import read_json, sha256_of, write_json, write_text, write_with
+from common.paths import REPOSITORY_ROOT, default_dataset, find_weights
+from common.recipes import read_recipe
+from common.runlog import read_records
+from dsr import train_dsr
+from facial_rec import finetune_edgeface
+from facial_rec.finetune_result import NAME as FINETUNED
+from facial_rec.tables import format_table
+from pipeline import calibrate, export
+from pipeline.model_metadata import Kind
+from pipeline.provenance import command_of
+from pipeline.run_record import git_state, versions
+
+HISTORY = "reference.json"
+EDGEFACE = "edgeface_xxs_dsr.pth"
+EQUAL = 1e-6  # largest difference, relative, at which an epoch counts as reproduced
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train, on what, and where."""
+
+    recipe: Path = REPOSITORY_ROOT / "recipes/reference.toml"
+    """Recipe: TOML with the sections dsr, finetune, large and calibrate."""
+    out: Path = Path("runs/reference_models")
+    """Folder of everything it makes."""
+    edgeface: str = "edgeface_xxs.pt"
+    """The original recogniser: a float network, a path or a name in checkpoints/."""
+    train_root: Path | None = None
+    """Training faces (default: dataset/train_processed)."""
+    val_root: Path | None = None
+    """Validation faces, of other people (default: dataset/val_processed)."""
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, cuda:1."""
+    threads: int = 1
+    """CPU threads; the shipped models' first epochs were made with one."""
+    stop_after: int = 0
+    """Train only so many epochs of the DSR, and compare them with the shipped one's; 0: train everything."""
+
+
+def main(cfg: Config) -> Path:
+    """Train what is not there yet; return the folder with the finished files (with --stop-after: the DSR's run)."""
+    cfg = _with_data(cfg)
+    if cfg.stop_after:
+        return _first_epochs(cfg)
+    dsr = _train_dsr(cfg, "dsr")
+    tuned = _finetune(cfg, dsr)
+    large = _train_dsr(cfg, "large", start=dsr)
+    return _collect(cfg, dsr, tuned, large)
+
+
+def _with_data(cfg: Config) -> Config:
+    found = {
+        "train_root": cfg.train_root or default_dataset("train"),
+        "val_root": cfg.val_root or default_dataset("val"),
+    }
+    for name, path in found.items():
+        if path is None:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{flag}: there is no default data set. Make one with `python -m dsr.prepare_dataset folder`."
+            )
+    if cfg.stop_after < 0:
+        raise UserError(f"--stop-after {cfg.stop_after}: expected 0 or more epochs.")
+    return replace(cfg, **found)  # type: ignore[arg-type]
+
+
+def _train_dsr(cfg: Config, stage: str, start: Path | None = None) -> Path:
+    out = cfg.out / stage
+    settings = replace(
+        read_recipe(train_dsr.Config, cfg.recipe, stage),
+        edgeface=cfg.edgeface,
+        train_root=cfg.train_root,
+        val_root=cfg.val_root,
+        device=cfg.device,
+        threads=cfg.threads,
+        start=str(start) if start is not None else None,
+        stop_after=cfg.stop_after,
+        out=out,
+        resume=(out / "last.pt").is_file(),
+    )
+    if len(read_records(out / "metrics.jsonl")) < (cfg.stop_after or settings.epochs):
+        _run("dsr.train_dsr", settings)
+    return out / "dsr.pt"
+
+
+def _finetune(cfg: Config, dsr: Path) -> Path:
+    out = cfg.out / "finetune"
+    tuned = out / f"{FINETUNED}.pth"
+    settings = replace(
+        read_recipe(finetune_edgeface.Config, cfg.recipe, "finetune"),
+        edgeface=cfg.edgeface,
+        dsr=str(dsr),
+        train_root=cfg.train_root,
+        val_root=cfg.val_root,
+        device=cfg.device,
+        threads=cfg.threads,
+        out=out,
+        resume=(out / "last.pt").is_file(),
+    )
+    if not tuned.is_file():
+        _run("facial_rec.finetune_edgeface", settings)
+    return tuned
+
+
+def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
+    """Everything that checkpoints/ holds of these models, without the cards."""
+    folder = cfg.out / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    for source, name in ((dsr, "dsr.pt"), (tuned, EDGEFACE), (large, "dsr_large.pt")):
+        write_with(folder / name, partial(shutil.copyfile, source))
+    edgeface, network, thresholds = str(folder / EDGEFACE), str(folder / "dsr.pt"), folder / "thresholds.json"
+    wanted = read_recipe(calibrate.Config, cfg.recipe, "calibrate")
+    wanted = replace(wanted, images=cfg.val_root, out=thresholds, threads=cfg.threads, edgeface=edgeface, dsr=network)
+    _run("pipeline.calibrate", wanted)
+    for kind in get_args(Kind):
+        made = export.Config(
+            what=kind,
+            edgeface=edgeface,
+            dsr=network,
+            calibration=thresholds,
+            precision="fp16",
+            val_root=cfg.val_root,
+            out=folder / f"{kind}.onnx",
+        )
+        _run("pipeline.export", made)
+    write_json(folder / HISTORY, history(cfg))
+    write_checksums(folder)
+    print(f"All of it lies in {folder}. Compare and measure it there, then copy it to checkpoints/.")
+    return folder
+
+
+def history(cfg: Config) -> dict[str, Any]:
+    """How the models came about: of each stage its settings, and every epoch's figures and seconds."""
+    stages = {}
+    for stage in ("dsr", "finetune", "large"):
+        run = cfg.out / stage
+        epochs = read_records(run / "metrics.jsonl")
+        stages[stage] = {
+            "config": {key: value for key, value in read_json(run / "config.json").items() if key not in PATHS},
+            "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
+            "epochs": epochs,
+        }
+    commit, dirty = git_state()
+    return {
+        "format": "dsr-edgeface-training-1",
+        "machine": f"{os.cpu_count()} CPU cores, {_processor()}" if cfg.device == "cpu" else cfg.device,
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "versions": versions(),
+        "stages": stages,
+        "finetuned": {k: v for k, v in read_json(cfg.out / "finetune" / f"{FINETUNED}.json").items() if k not in PATHS},
+    }
+
+
+PATHS = {"command", "out", "train_root", "val_root", "dsr", "edgeface", "start"}  # of the machine, not of the models
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def write_checksums(folder: Path) -> None:
+    """`SHA256SUMS` over the weights and JSON files in `folder`, as sha256sum writes it."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".pt", ".pth", ".onnx", ".json"})
+    write_text(folder / "SHA256SUMS", "".join(f"{sha256_of(path)}  {path.name}\n" for path in files))
+
+
+def _first_epochs(cfg: Config) -> Path:
+    """Train the DSR's first epochs and compare every figure with those of the shipped one."""
+    shipped = find_weights(HISTORY)
+    if shipped is None:
+        raise UserError(f"checkpoints/{HISTORY} is missing: it holds the epochs to compare with. `git checkout` it.")
+    _train_dsr(cfg, "dsr")
+    known = read_json(shipped)["stages"]["dsr"]["epochs"]
+    ours = read_records(cfg.out / "dsr" / "metrics.jsonl")[: cfg.stop_after]
+    rows, largest = compared(ours, known[: len(ours)])
+    print("\n" + format_table(["epoch", "figure", "shipped", "here", "difference"], rows))
+    verdict = "reproduced" if largest <= EQUAL else "other machines and thread counts round otherwise"
+    print(f"Largest relative difference {largest:.1e}: {verdict}.")
+    return cfg.out / "dsr"
+
+
+def compared(ours: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]]) -> tuple[list[list[str]], float]:
+    """Training losses and validation figures of two histories side by side, and the largest relative difference."""
+    rows, largest = [], 0.0
+    for mine, theirs in zip(ours, known, strict=True):
+        figures = {f"training {name}": (theirs["train"][name], value) for name, value in mine["train"].items()}
+        for size, methods in mine["validation"].items():
+            for name, value in methods["dsr"].items():
+                figures[f"{name} at {size}"] = (theirs["validation"][size]["dsr"][name], value)
+        for name, (before, now) in figures.items():
+            rows.append([str(mine["epoch"]), name, f"{before:.6f}", f"{now:.6f}", f"{now - before:+.1e}"])
+            largest = max(largest, abs(now - before) / max(abs(before), 1e-12))
+    return rows, largest
+
+
+def _run(module: str, settings: Any) -> None:
+    """Run a command of this project in a process of its own. Raises UserError where it fails."""
+    command = command_of(module, settings)
+    print(f"\n[reference] {command}", flush=True)
+    words = [sys.executable, *shlex.split(command)[1:]]
+    if code := subprocess.run(words, check=False).returncode:
+        raise UserError(f"`{command}` ended with {code}: see above. Run this command again to go on from there.")
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

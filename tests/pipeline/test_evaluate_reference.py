@@ -1,0 +1,194 @@
+"""pipeline.evaluate_reference on made-up people in LFW's place, and the bounds on figures that are known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common import paths
+from common.errors import UserError
+from common.files import sha256_of
+from dsr.checkpoint import save_dsr
+from dsr.model import Dsr, preset
+from facial_rec.edgeface import get_model
+from pipeline import evaluate_reference, reference_bounds
+from pipeline.evaluate_reference import Config, check_files, main
+from pipeline.reference_bounds import Names, bound_rows, bounds_table
+
+PAIRS = "2\t3\n" + "".join(
+    "".join(f"P{a}\t1\t2\n" for a in people) + "".join(f"P{a}\t1\tP{b}\t3\n" for a, b in pairs)
+    for people, pairs in (((0, 1, 2), ((0, 1), (1, 2), (2, 0))), ((3, 4, 5), ((3, 4), (4, 5), (5, 3))))
+)
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository whose checkpoints/ holds tiny networks and their list."""
+    folder = tmp_path / "repository" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(get_model("edgeface_tiny").state_dict(), folder / "tuned.pth")
+    for name in ("dsr.pt", "dsr_large.pt"):
+        save_dsr(folder / name, Dsr(preset("tiny")), {"note": name})
+    names = ("tuned.pth", "dsr.pt", "dsr_large.pt")
+    (folder / "SHA256SUMS").write_text("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
+    monkeypatch.setattr(paths, "REPOSITORY_ROOT", folder.parent)
+    monkeypatch.setattr(evaluate_reference, "REPOSITORY_ROOT", folder.parent)
+    return folder
+
+
+@pytest.fixture
+def config(shipped: Path, people: Path, edgeface: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    shared = tmp_path / "shared"
+    (shared / "data/lfw").mkdir(parents=True)
+    (shared / "weights").mkdir()
+    made = shutil.make_archive(str(shared / "data/lfw/lfw_112"), "zip", people)
+    assert made.endswith("lfw_112.zip")
+    (shared / "data/lfw/pairs.txt").write_text(PAIRS)
+    shutil.copy(edgeface, shared / "weights/edgeface_xxs_q.pt")
+    return Config(
+        shared=shared,
+        edgeface="tuned.pth",
+        bootstrap=20,
+        threads=1,
+        synthetic=tmp_path / "drawn",
+        json=Path("out.json"),
+    )
+
+
+def test_one_run_measures_everything_and_judges_every_bound(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    record = main(config)
+    assert config.json is not None
+    saved = json.loads(config.json.read_text())
+    assert saved.keys() == record.keys()
+    realistic = {"realistic-mild", "realistic-medium", "realistic-severe"}
+    assert record.keys() >= {"canonical", "identification", "large", "bounds", *realistic}
+    names = [row["name"] for row in record["bounds"]]
+    for name in (
+        "LR-LR 16 accuracy, %",
+        "LR-HR 32 accuracy, %",
+        "LR-HR 16 TAR at FMR 1e-3, %",
+        "HR-HR accuracy, %",
+        "PSNR 16, dB",
+        "SSIM 8",
+        "identity loss 32, original EdgeFace",
+        "identity loss 16, shipped chain",
+        "rank-1 at 16, %",
+        "LR-LR 12 accuracy, canonical, %",
+        "PSNR 32, realistic-severe, dB",
+    ):
+        assert name in names
+    assert len(set(names)) == len(names)
+    # An untrained DSR is bicubic: no gain, so what asks for one is not reached, and nothing is below.
+    judged = {row["name"]: row["reached"] for row in record["bounds"]}
+    assert not judged["PSNR 16, dB"]
+    assert not judged["SSIM 16"]
+    assert judged["PSNR 12, canonical, dB"]
+    printed = capsys.readouterr().out
+    assert "all as listed" in printed
+    assert f"Reached: {sum(judged.values())} of {len(judged)}." in printed
+    assert "24, larger" in printed
+
+
+def test_without_lfw_the_synthetic_people_are_recognised(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    record = main(replace(config, shared=Path("nowhere"), json=None))
+    assert list(record["synthetic"]["vlr_sizes"]) == ["16"]
+    assert record["synthetic"]["methods"].keys() == {"hr", "bicubic", "dsr"}
+    printed = capsys.readouterr().out
+    assert "nowhere/data/lfw/lfw_112.zip is not there: the synthetic people instead" in printed
+
+
+def test_every_shipped_file_is_checked(shipped: Path) -> None:
+    assert [one["file"] for one in check_files()] == ["tuned.pth", "dsr.pt", "dsr_large.pt"]
+    (shipped / "dsr.pt").write_bytes(b"other")
+    with pytest.raises(UserError, match=r"dsr\.pt is not the file that SHA256SUMS lists: `git checkout"):
+        check_files()
+    (shipped / "dsr.pt").unlink()
+    with pytest.raises(UserError, match=r"dsr\.pt is missing"):
+        check_files()
+    (shipped / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="SHA256SUMS is missing or empty"):
+        check_files()
+
+
+def test_resamples_are_needed(config: Config) -> None:
+    with pytest.raises(UserError, match="--bootstrap 0: expected 1 or more"):
+        main(replace(config, bootstrap=0))
+
+
+NAMES = Names("first", "second")
+FIGURES = {"accuracy": 0.95, "tar@fmr=1e-3": 0.5, "psnr": 25.0, "ssim": 0.7, "identity_loss": 0.4}
+
+
+def record_of(
+    ours: Mapping[str, float], gap: Mapping[str, Any], size: int = 16, degradation: str = "canonical"
+) -> dict[str, Any]:
+    """A verification record with one size: `ours` are the DSR's figures, FIGURES all others, `gap` every difference."""
+    cases: list[dict[str, Any]] = []
+    gaps: list[dict[str, Any]] = []
+    for recogniser in ("first", "second"):
+        for protocol in ("lr-lr", "lr-hr"):
+            keys = {"recogniser": recogniser, "protocol": protocol, "degradation": degradation}
+            cases.append({**keys, "size": None, "method": "hr", "figures": FIGURES})
+            cases.append({**keys, "size": size, "method": "bicubic", "figures": FIGURES})
+            cases.append({**keys, "size": size, "method": "dsr", "figures": {**FIGURES, **ours}})
+            figures = {**dict.fromkeys(FIGURES, 0.0), **gap}
+            for minus in ("bicubic", "bicubic of first"):
+                gaps.append({**keys, "size": size, "method": "dsr", "minus": minus, "figures": figures})
+            gaps.append({**keys, "size": None, "method": "hr", "minus": "hr of first", "figures": figures})
+    return {"verification": cases, "differences": gaps}
+
+
+def judged(record: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """By name whether each bound at 16 pixels is reached, for a record of this size alone."""
+    only = {key: value for key, value in reference_bounds.ACCURACY.items() if key[1] == 16}
+    monkeypatch.setattr(reference_bounds, "ACCURACY", only)
+    monkeypatch.setattr(reference_bounds, "IDENTITY", {})
+    monkeypatch.setattr(reference_bounds, "UNBOUND_SIZES", ())
+    rows = bound_rows({"canonical": record}, NAMES)
+    assert len(bounds_table(rows).splitlines()) == 2 + len(rows)
+    return {row.name: row.reached for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "enough", "too_little"),
+    [
+        ("LR-LR 16 accuracy, %", "accuracy", 0.97, 0.9699),
+        ("LR-HR 16 accuracy, %", "accuracy", 0.98, 0.9799),
+        ("LR-HR 16 TAR at FMR 1e-3, %", "tar@fmr=1e-3", 0.90, 0.8999),
+        ("PSNR 16, dB", "psnr", 26.5, 26.49),
+        ("SSIM 16", "ssim", 0.7001, 0.7),
+        ("identity loss 16, original EdgeFace", "identity_loss", 0.3, 0.3001),
+        ("identity loss 16, shipped chain", "identity_loss", 0.24, 0.2401),
+    ],
+)
+def test_a_bound_is_reached_from_its_figure_on(
+    name: str, figure: str, enough: float, too_little: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert judged(record_of({figure: enough}, {}), monkeypatch)[name]
+    assert not judged(record_of({figure: too_little}, {}), monkeypatch)[name]
+
+
+def test_not_below_is_judged_by_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(interval: list[float]) -> dict[str, bool]:
+        gap = {"accuracy": -0.01, "accuracy_ci95": interval, "psnr": 0.1}
+        monkeypatch.setattr(reference_bounds, "UNBOUND_SIZES", ())
+        low = record_of({}, gap, degradation="realistic-mild")
+        found = bound_rows({"canonical": record_of({}, {}), "realistic-mild": low}, NAMES)
+        return {row.name: row.reached for row in found}
+
+    only = {key: value for key, value in reference_bounds.ACCURACY.items() if key[1] == 16}
+    monkeypatch.setattr(reference_bounds, "ACCURACY", only)
+    monkeypatch.setattr(reference_bounds, "IDENTITY", {})
+    within, below = rows([-0.02, 0.0]), rows([-0.02, -0.001])
+    assert within["LR-LR 16 accuracy, realistic-mild, %"]
+    assert not below["LR-LR 16 accuracy, realistic-mild, %"]
+    assert below["PSNR 16, realistic-mild, dB"]

@@ -1,0 +1,158 @@
+"""pipeline.train_reference: the recipe, the order of its commands, what is left, and the comparison of epochs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from common.errors import UserError
+from common.recipes import read_recipe
+from common.runlog import append_record
+from dsr import train_dsr
+from facial_rec import finetune_edgeface
+from pipeline import calibrate, train_reference
+from pipeline.train_reference import Config, compared, main
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes/reference.toml"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    return Config(
+        recipe=RECIPE, out=Path("made"), edgeface="face.pt", train_root=Path("train"), val_root=Path("val"), threads=1
+    )
+
+
+class Commands:
+    """In place of the programs: keeps each command, and leaves what it would leave."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.words: list[list[str]] = []
+        self.fail = fail
+
+    def __call__(self, words: list[str], check: bool) -> Any:
+        assert not check
+        self.words.append(words[2:])
+        module = words[2]
+        given = {flag: value for flag, value in itertools.pairwise(words) if flag.startswith("--")}
+        if module == self.fail:
+            return subprocess.CompletedProcess(words, 3)
+        out = Path(given["--out"])
+        (out if out.suffix == "" else out.parent).mkdir(parents=True, exist_ok=True)
+        if module in ("dsr.train_dsr", "facial_rec.finetune_edgeface"):
+            for epoch in range(1, int(given.get("--stop-after", given.get("--epochs", 2))) + 1):
+                append_record(out / "metrics.jsonl", epoch_of(epoch))
+            (out / "config.json").write_text(json.dumps({"command": "x", "out": str(out), "seed": 0}))
+            names = ["dsr.pt"] if module == "dsr.train_dsr" else ["edgeface_finetuned.pth"]
+            for name in names:
+                (out / name).write_bytes(f"{out}".encode())
+            (out / "edgeface_finetuned.json").write_text(json.dumps({"alpha": 0.7, "command": "x"}))
+        else:
+            out.write_bytes(module.encode())
+        return subprocess.CompletedProcess(words, 0)
+
+    def modules(self) -> list[str]:
+        return [words[0] for words in self.words]
+
+
+def install(monkeypatch: pytest.MonkeyPatch, commands: Commands) -> None:
+    monkeypatch.setattr(train_reference, "subprocess", SimpleNamespace(run=commands))
+
+
+def epoch_of(number: int, psnr: float = 24.0) -> dict[str, Any]:
+    validation = {"16": {"dsr": {"psnr": psnr}, "bicubic": {"psnr": 22.0}}}
+    return {"epoch": number, "step": number, "train": {"loss": 0.5}, "seconds": 10.0, "validation": validation}
+
+
+def test_the_recipe_fits_the_commands() -> None:
+    for stage, wanted in (
+        ("dsr", train_dsr.Config),
+        ("finetune", finetune_edgeface.Config),
+        ("large", train_dsr.Config),
+        ("calibrate", calibrate.Config),
+    ):
+        read_recipe(wanted, RECIPE, stage)
+    assert read_recipe(train_dsr.Config, RECIPE, "large").preset == "large"
+
+
+def test_every_stage_runs_once_and_everything_is_collected(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = Commands()
+    install(monkeypatch, commands)
+    folder = main(config)
+    trainings = ["dsr.train_dsr", "facial_rec.finetune_edgeface", "dsr.train_dsr"]
+    assert commands.modules() == [*trainings, "pipeline.calibrate", *(["pipeline.export"] * 3)]
+    large = " ".join(commands.words[2])
+    assert "--preset large" in large
+    assert "--start made/dsr/dsr.pt" in large
+    assert "--dsr made/dsr/dsr.pt" in " ".join(commands.words[1])
+    assert {path.name for path in folder.iterdir()} == {
+        *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
+        *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
+    }
+    assert (folder / "dsr_large.pt").read_text() == "made/large"
+    checked = subprocess.run(
+        shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert checked.stdout.count(": OK") == 8
+    history = json.loads((folder / "reference.json").read_text())
+    assert history["stages"]["dsr"]["seconds"] == 160.0
+    assert len(history["stages"]["dsr"]["epochs"]) == 16
+    assert history["stages"]["finetune"]["config"] == {"seed": 0}  # no command, no path of the machine
+    assert history["finetuned"] == {"alpha": 0.7}
+    again = Commands()
+    install(monkeypatch, again)
+    main(config)
+    assert again.modules() == ["pipeline.calibrate", *(["pipeline.export"] * 3)], "what is trained stays"
+
+
+def test_a_stage_that_fails_is_named(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Commands(fail="facial_rec.finetune_edgeface"))
+    with pytest.raises(UserError, match=r"finetune_edgeface .* ended with 3: see above"):
+        main(config)
+    assert (config.out / "dsr" / "dsr.pt").is_file()
+
+
+def test_first_epochs_are_compared_with_the_shipped_ones(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = Commands()
+    install(monkeypatch, commands)
+    monkeypatch.setattr(train_reference, "find_weights", lambda name: None)
+    with pytest.raises(UserError, match=r"reference\.json is missing"):
+        main(replace(config, stop_after=2))
+    for psnr, words in ((24.0, "difference 0.0e+00: reproduced."), (24.1, "4.1e-03: other machines")):
+        shipped = Path(f"shipped_{psnr}.json")
+        epochs = [epoch_of(number, psnr) for number in range(1, 17)]
+        shipped.write_text(json.dumps({"stages": {"dsr": {"epochs": epochs}}}))
+        monkeypatch.setattr(train_reference, "find_weights", lambda name, shipped=shipped: shipped)
+        main(replace(config, stop_after=2))
+        assert words in capsys.readouterr().out
+    assert commands.modules() == ["dsr.train_dsr"], "trained once"
+    assert "--stop-after 2" in " ".join(commands.words[0])
+    assert "--epochs 16" in " ".join(commands.words[0]), "the schedule is the whole run's"
+
+
+def test_comparison_names_every_figure() -> None:
+    rows, largest = compared([epoch_of(1, 12.0)], [epoch_of(1, 24.0)])
+    assert rows == [
+        ["1", "training loss", "0.500000", "0.500000", "+0.0e+00"],
+        ["1", "psnr at 16", "24.000000", "12.000000", "-1.2e+01"],
+    ]
+    assert largest == 0.5
+
+
+def test_missing_data_and_bad_numbers_are_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_reference, "default_dataset", lambda split: None)
+    with pytest.raises(UserError, match=r"--val-root: there is no default data set"):
+        main(replace(config, val_root=None))
+    with pytest.raises(UserError, match="--stop-after -1: expected 0 or more"):
+        main(replace(config, stop_after=-1))
