@@ -52,8 +52,8 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[D
     path = find_weights(weights)
     if path is None:
         raise UserError(
-            f"{weights} is missing: train one with `python -m dsr.train_dsr`, or give --dsr another file (in evaluations "
-            f"also none: bicubic only).{restoring(weights)}"
+            f"{weights} is missing: train one with `python -m dsr.train_dsr`, or give --dsr another file "
+            f"(in evaluations also none: bicubic only).{restoring(weights)}"
         )
     sha256 = weights_sha256(path)  # before the reading: of a damaged file it says more
     content = read_pickle(path)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import sha256_of
 from common.paths import find_weights
+from common.shipped import restoring, weights_sha256
 from facial_rec.download import download_weights
 from facial_rec.edgeface import EMBEDDING_DIM, INPUT_SIZE, VARIANTS, normalise
 from facial_rec.weights import first_sentence, load_strictly, read_state, recognise
@@ -68,7 +68,10 @@ def load_embedder(weights: str | Path, device: torch.device | str = "cpu", allow
     """
     path = _find(weights) or (download_weights(str(weights)) if allow_download else None)
     if path is None:
-        raise UserError(f"{weights} is missing: expected an EdgeFace weights file here or in checkpoints/.")
+        raise UserError(
+            f"{weights} is missing: expected an EdgeFace weights file here or in checkpoints/.{restoring(weights)}"
+        )
+    sha256 = weights_sha256(path)  # before the reading: of a damaged file it says more
     print(f"[EdgeFace] Attempting TorchScript load from {weights}")
     try:
         network, variant = _load_torchscript(path), "unknown"
@@ -84,7 +87,7 @@ def load_embedder(weights: str | Path, device: torch.device | str = "cpu", allow
         variant = _variant_of_script(network)
         print("[EdgeFace] Successfully loaded as TorchScript model")
         kind = "torchscript"
-    embedder = Embedder(network, Source(path, sha256_of(path), kind, variant))
+    embedder = Embedder(network, Source(path, sha256, kind, variant))
     return embedder.to(device)
 
 

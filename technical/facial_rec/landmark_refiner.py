@@ -19,6 +19,7 @@ from common.errors import UserError
 from common.images import RgbImage
 from common.onnx_session import NOT_A_MODEL, open_session, session_options
 from common.paths import find_weights
+from common.shipped import weights_sha256
 from facial_rec.alignment import similarity_transform, template
 from facial_rec.landmark_crops import CROP, in_pixels, seen_crop
 from facial_rec.landmark_labels import MIRRORED, Landmarks, moved
@@ -48,6 +49,7 @@ class LandmarkRefiner:
         self.path = Path(path)
         if not self.path.is_file():
             raise UserError(f"{path} is missing: expected {FILE}, which `python -m facial_rec.train_landmarks` makes.")
+        weights_sha256(self.path)  # a warning, where it is not the file that is shipped
         self._session = _session(self.path, threads)
         about = self._session.get_modelmeta().custom_metadata_map
         shapes = [list(one.shape[1:]) for one in (*self._session.get_inputs(), *self._session.get_outputs())]

@@ -27,7 +27,7 @@ T = TypeVar("T")
 FormT = TypeVar("FormT", bound=Form)
 NO_DSR = (
     "This server has no DSR to make pictures with. Make one, where torch is: "
-    "python -m pipeline.export --to onnx --what dsr --dsr dsr.pt --out checkpoints/dsr.onnx"
+    "python -m pipeline.export --to onnx --what dsr --out checkpoints/dsr.onnx"
 )
 
 

@@ -18,8 +18,8 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import sha256_of
 from common.paths import find_weights
+from common.shipped import restoring, weights_sha256
 from dsr.checkpoint import load_dsr
 from dsr.degradation import HR_SIZE, round_to_8bit
 from dsr.model import REFERENCE_SIZE, Dsr
@@ -75,12 +75,15 @@ def load_sources(kind: Kind, edgeface: str, dsr: str) -> Sources:
     if kind != "dsr":
         path = find_weights(edgeface)
         if path is None:
-            raise UserError(f"{edgeface} is missing: expected an EdgeFace weights file here or in checkpoints/.")
+            raise UserError(
+                f"{edgeface} is missing: expected an EdgeFace weights file here or in checkpoints/."
+                f"{restoring(edgeface)}"
+            )
+        checksums["edgeface"] = weights_sha256(path)
         state = read_edgeface_state(path)
         name, recogniser = recognise(state, path)
         load_strictly(recogniser, state, path)
         recogniser.eval().requires_grad_(False)
-        checksums["edgeface"] = sha256_of(path)
         names.append(name)
     return Sources(recogniser, upscaler, " + ".join(names), checksums)
 

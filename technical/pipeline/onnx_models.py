@@ -14,9 +14,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from common.files import sha256_of
 from common.onnx_session import NOT_A_MODEL, open_session, session_options
 from common.paths import find_weights
+from common.shipped import restoring, weights_sha256
 from pipeline.model_metadata import BORDERS, Kind, ModelMetadata
 
 DEFAULT_BATCH = 32
@@ -40,12 +40,12 @@ class OnnxModel:
             )
         self.path = _found(path, kind)
         self.batch_size = batch_size
+        self.sha256 = weights_sha256(self.path)
+        """Of the ONNX file; those of the weights it was made from are in `metadata.source_sha256`."""
         self.session = _open(self.path, threads)
         properties = self.session.get_modelmeta().custom_metadata_map
         self.metadata = ModelMetadata.from_properties(properties, self.path)
         """What the file says about itself."""
-        self.sha256 = sha256_of(self.path)
-        """Of the ONNX file; those of the weights it was made from are in `metadata.source_sha256`."""
         if self.metadata.kind != kind:
             raise UserError(
                 f"{self.path} is a model of kind '{self.metadata.kind}', expected '{kind}'. Give the right file, or "
@@ -116,7 +116,7 @@ def _found(path: str | Path, kind: Kind) -> Path:
     if found is None:
         raise UserError(
             f"{path} is missing: expected an ONNX model here or in checkpoints/. Make one: "
-            f"python -m pipeline.export --to onnx --what {kind}"
+            f"python -m pipeline.export --to onnx --what {kind}{restoring(path)}"
         )
     return found
 

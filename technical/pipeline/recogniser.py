@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.paths import find_weights
+from common.shipped import restoring
 from facial_rec.alignment import TEMPLATE_SIZE
 from pipeline.aligned_face import no_face
 from pipeline.decisions import decide, thresholds_for
@@ -223,16 +224,15 @@ def enrolled_face(match: Match) -> Face:
 def require_models(edgeface: str, chain: str) -> None:
     """Raise UserError, with the commands that make them, unless both files are there."""
     commands = {
-        edgeface: "python -m pipeline.export --to onnx --what edgeface --edgeface edgeface_xxs.pt "
-        f"--out {_in_checkpoints(edgeface)}",
-        chain: "python -m pipeline.export --to onnx --what chain --edgeface edgeface_xxs.pt --dsr dsr.pt "
-        f"--out {_in_checkpoints(chain)}",
+        edgeface: f"python -m pipeline.export --to onnx --what edgeface --out {_in_checkpoints(edgeface)}",
+        chain: f"python -m pipeline.export --to onnx --what chain --out {_in_checkpoints(chain)}",
     }
     missing = [name for name in commands if find_weights(name) is None]
     if missing:
         lines = "\n".join(f"  {commands[name]}" for name in missing)
+        shipped = "".join(restoring(name) for name in missing)
         raise UserError(
-            f"{' and '.join(missing)} not found, here or in checkpoints/. Make once, where torch is:\n{lines}"
+            f"{' and '.join(missing)} not found, here or in checkpoints/.{shipped} Make once, where torch is:\n{lines}"
         )
 
 

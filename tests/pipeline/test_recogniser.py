@@ -312,7 +312,7 @@ def test_missing_models_name_the_commands(tmp_path: Path, monkeypatch: pytest.Mo
     assert "edgeface.onnx and chain.onnx not found" in words
     commands = [line.split() for line in words.splitlines() if "pipeline.export" in line]
     assert [command[-1] for command in commands] == ["checkpoints/edgeface.onnx", "checkpoints/chain.onnx"]
-    assert {"--what", "chain", "--dsr"} <= set(commands[1])
+    assert {"--what", "chain"} <= set(commands[1])
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(UserError, match="no ONNX model"):
         Recogniser(RecogniserSettings(edgeface="model.onnx", chain="model.onnx"))
