@@ -27,7 +27,7 @@ from pipeline.cache import open_cache
 from pipeline.clustering import DEFAULT_THRESHOLD, cluster_embeddings
 from pipeline.degradations import View
 from pipeline.embedding import embed_images
-from pipeline.networks import DEFAULT_EDGEFACE, load_chain
+from pipeline.networks import DEFAULT_EDGEFACE, NO_DSR, load_chain
 
 Vectors = NDArray[np.float32]
 AVERAGE = (0.20, 0.225, 0.25, 0.275, 0.30, 0.35, 0.40)
@@ -69,7 +69,7 @@ def embedded(root: Path, edgeface: str, least: int) -> tuple[Vectors, list[str]]
     faces = FaceSet(root)
     photos = Counter(face.subject for face in faces.faces)
     kept = [face for face in faces.faces if photos[face.subject] >= least]
-    chain, _ = load_chain([edgeface], dsr=None, threads=1)
+    chain, _ = load_chain([edgeface], NO_DSR, threads=1)
     names = [face.name for face in kept]
     (name,) = chain.embedders
     with open_cache(True) as cache:

@@ -1,6 +1,6 @@
 """Below which size the DSR helps, on people it was not trained on: `pipeline.face_crops.DSR_BELOW`.
 
-    python benchmarks/dsr_below.py --images dataset/val_processed --edgeface edgeface_xxs.pt --dsr dsr.pt
+    python benchmarks/dsr_below.py --images dataset/val_processed
 
 Every pair of the development set, a small probe against an HR face: by way of bicubic and by way of the DSR, each at
 its own threshold for the wanted FMR. LFW, on which the project is tested, is refused. The DSR helps at a size where it

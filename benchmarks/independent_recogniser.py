@@ -1,7 +1,7 @@
 """The table of `pipeline.evaluate_pairs` with a recogniser that no training ever saw: a MobileFaceNet in ONNX.
 
     python benchmarks/independent_recogniser.py --onnx mobilefacenet.onnx --images lfw_112.zip --pairs pairs.txt \
-        --vlr-size 16 --protocol lr-hr --dsr dsr.pt --json out.json
+        --vlr-size 16 --protocol lr-hr --json out.json
 
 A DSR is trained through one EdgeFace; a gain that this network sees too is no artefact of that one. Expected is a
 network of batch 1, `(1, 3, 112, 112)` RGB with ImageNet's mean and standard deviation (MobileFaceNet by foamliu).
@@ -29,6 +29,7 @@ from pipeline.cache import open_cache
 from pipeline.chain import Chain
 from pipeline.degradations import Degradation
 from pipeline.evaluate_pairs import print_result, result_of, settings_of
+from pipeline.networks import DEFAULT_DSR, dsr_file
 from pipeline.pair_evaluation import Protocol, evaluate
 from pipeline.run_record import checksums, now, run_record
 
@@ -50,8 +51,8 @@ class Config:
     """Side of the low-resolution faces in pixels, 8 to 64."""
     protocol: Protocol = "lr-lr"
     """lr-lr: both images of a pair are of low resolution; lr-hr: the first only."""
-    dsr: str | None = None
-    """DSR checkpoint; without one HR and bicubic are evaluated."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too; none: HR and bicubic only."""
     threshold: float = 0.35
     """Cosine from which a pair is accepted. EdgeFace's threshold: it means little to this network."""
     reduction: Degradation = "canonical"
@@ -95,8 +96,8 @@ def main(cfg: Config) -> dict[str, Any]:
     recogniser = load_mobilefacenet(cfg.onnx, cfg.threads)
     weights, device = {cfg.onnx.name: sha256_of(cfg.onnx)}, select_device(cfg.device)
     chain = Chain({cfg.onnx.stem: recogniser}, device=device, fingerprints={cfg.onnx.stem: weights[cfg.onnx.name]})
-    if cfg.dsr is not None:
-        dsr, info = load_dsr(cfg.dsr, device)
+    if (file := dsr_file(cfg.dsr)) is not None:
+        dsr, info = load_dsr(file, device)
         chain = replace(chain, dsr=dsr, dsr_fingerprint=info.sha256)
         weights[info.path.name] = info.sha256
     with open_cache(cfg.cache) as cache:

@@ -1,6 +1,6 @@
 """What the chain costs here: milliseconds and memory of detector, DSR, EdgeFace, chain and gallery, by runtime.
 
-    python -m pipeline.benchmark --dsr dsr.pt --edgeface edgeface_xxs.pt --json runs/benchmark.json
+    python -m pipeline.benchmark --json runs/benchmark.json
 
 Everything takes turns, round after round, and each one's median is given, beside its ratio to EdgeFace on onnxruntime
 in the same rounds: the milliseconds belong to this machine, the ratios travel better. Noise for pixels: the time of a
@@ -44,7 +44,7 @@ from pipeline.benchmark_profile import operator_times, profile_table
 from pipeline.benchmark_report import bound_table, bounds, compile_line, gallery_table, network_table
 from pipeline.benchmark_timing import Row, limited, time_contenders, time_galleries
 from pipeline.benchmark_training import training_rate
-from pipeline.networks import DEFAULT_EDGEFACE
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE
 from pipeline.provenance import command_of
 
 FEWER = 5  # a batch takes a fifth of the rounds of one face
@@ -56,10 +56,10 @@ PACKAGES = ("torch", "onnxruntime", "opencv-python-headless", "numpy")
 class Config:
     """What to measure, and how long."""
 
-    dsr: str | None = None
-    """DSR checkpoint; default checkpoints/dsr.pt, else the default network untrained, which takes as long."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too."""
     edgeface: str = DEFAULT_EDGEFACE
-    """EdgeFace weights."""
+    """EdgeFace weights, looked up in checkpoints/ too."""
     models: Path | None = None
     """Folder with edgeface.onnx, dsr.onnx and chain.onnx of these weights (default: exported for the occasion)."""
     yunet: Path | None = None

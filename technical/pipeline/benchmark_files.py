@@ -1,4 +1,4 @@
-"""The files that `pipeline.benchmark` needs: models as they are exported, a made-up photo, an untrained DSR."""
+"""The files that `pipeline.benchmark` needs: models as they are exported, and a made-up photo."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from common.errors import UserError
 from common.files import replacing
 from common.images import RgbImage
 from common.paths import find_weights
-from dsr.checkpoint import save_dsr
-from dsr.model import Dsr, preset
 from dsr.synthetic import SCENE_SIZE, render_scene
 from facial_rec.detector_yunet import FILE as YUNET
 from pipeline.benchmark_contenders import Files, Group
 from pipeline.export import metadata_of
 from pipeline.export_graphs import load_sources, onnx_graph, torchscript
 from pipeline.model_metadata import Kind
-from pipeline.networks import DEFAULT_DSR
 from pipeline.onnx_build import finished
 from pipeline.onnx_models import OnnxModel
 
@@ -30,15 +27,14 @@ CORNER = (100, 200)
 
 
 def prepare(
-    edgeface: str, dsr: str | None, models: Path | None, yunet: Path | None, groups: Sequence[Group], folder: Path
+    edgeface: str, dsr: str, models: Path | None, yunet: Path | None, groups: Sequence[Group], folder: Path
 ) -> Files:
     """Write into `folder` what `groups` need, but for the ONNX files where `models` has them.
 
     Raises UserError for weights and models that are missing, unreadable or do not belong together.
     """
-    weights = dsr or (DEFAULT_DSR if find_weights(DEFAULT_DSR) is not None else str(_untrained(folder)))
     found = yunet or find_weights(YUNET)
-    files = Files(str(models or folder), str(folder), edgeface, weights, None if found is None else str(found))
+    files = Files(str(models or folder), str(folder), edgeface, dsr, None if found is None else str(found))
     kinds: list[Kind] = ["edgeface"]
     kinds += ["dsr"] if "dsr" in groups else []
     kinds += ["chain"] if {"chain", "recogniser"} & set(groups) else []
@@ -54,13 +50,6 @@ def made_up_photo() -> RgbImage:
     top, left = CORNER
     photo[top : top + SCENE_SIZE, left : left + SCENE_SIZE] = render_scene(seed=0, identity=3, image=1)[0]
     return photo
-
-
-def _untrained(folder: Path) -> Path:
-    print("No checkpoints/dsr.pt: timing the default DSR with random weights, which takes as long.")
-    path = folder / "untrained_dsr.pt"
-    save_dsr(path, Dsr(preset("default")), {"note": "untrained"})
-    return path
 
 
 def _export(kind: Kind, files: Files, given: bool) -> None:

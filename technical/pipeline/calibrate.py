@@ -1,7 +1,7 @@
 """Thresholds for a wanted false match rate, per probe resolution, from faces kept for development.
 
-    python -m pipeline.calibrate --images dataset/val_processed --edgeface edgeface_xxs.pt --dsr dsr.pt \
-        --vlr-size 8 12 16 20 24 28 32 --fmr 1e-3 --fnmr 0.05 --protocol lr-hr --out thresholds.json
+    python -m pipeline.calibrate --images dataset/val_processed --vlr-size 8 12 16 20 24 28 32 \
+        --fmr 1e-3 --fnmr 0.05 --protocol lr-hr --out thresholds.json
 
 Every pair between the images of the set is scored at every resolution, by way of bicubic and of the DSR, and in HR.
 `--out` holds, per resolution, from which score two faces are the same person, below which they are two, and the method
@@ -46,7 +46,7 @@ from pipeline.development_set import (
     says_training,
 )
 from pipeline.embedding import embed_images
-from pipeline.networks import DEFAULT_EDGEFACE, load_chain
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, load_chain
 from pipeline.pair_evaluation import Protocol
 from pipeline.provenance import command_of
 from pipeline.run_record import FORMAT, checksums, now, run_record
@@ -62,8 +62,8 @@ class Config:
     """Faces to choose thresholds on, by identity: a folder or a zip (default: dataset/val_processed)."""
     edgeface: str = DEFAULT_EDGEFACE
     """EdgeFace weights, looked up in checkpoints/ too."""
-    dsr: str | None = None
-    """DSR checkpoint, looked up in checkpoints/ too; without one low resolution goes by way of bicubic."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too; none: low resolution goes by way of bicubic."""
     vlr_size: tuple[int, ...] = (8, 12, 16, 20, 24, 28, 32)
     """Sides of the low-resolution probes in pixels, 8 to 64; HR is always calibrated too."""
     fmr: float = 1e-3

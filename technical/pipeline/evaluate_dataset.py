@@ -1,7 +1,7 @@
 """Identification of low-resolution faces: probes through the DSR, then EdgeFace, against a gallery of HR images.
 
     python -m pipeline.evaluate_dataset --dataset-root dataset/test_processed --threshold 0.35 \
-        --dsr dsr.pt --edgeface edgeface_xxs.pt --dump-results out.csv --json out.json
+        --dump-results out.csv --json out.json
 
 Layout: `<root>/{hr_images,vlr_images}/<subject>_<n>.png`; a folder per identity, or a zip, is read as well. Rows: `hr`
 (the probe's own HR image: an upper bound), `bicubic` and `dsr`. A probe's HR twin never stands in its gallery; a probe
@@ -18,7 +18,6 @@ from typing import Any
 
 from common import cli
 from common.files import replacing, write_json
-from common.paths import find_weights
 from facial_rec.sources import StoreSource
 from facial_rec.tables import FOOTNOTE, format_table, has_few, judged
 from pipeline.chain import DEFAULT_BATCH, Chain, Vectors
@@ -79,8 +78,8 @@ class Config:
     """VLR images, instead of <dataset-root>/vlr_images."""
     vlr_size: int = 16
     """Side in pixels, 8 to 64, of the VLR images that are made where there are none."""
-    dsr: str | None = None
-    """DSR checkpoint, looked up in checkpoints/ too (default: dsr.pt if it is there, else bicubic only)."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too; none: HR and bicubic only."""
     edgeface: str = DEFAULT_EDGEFACE
     """EdgeFace weights, looked up in checkpoints/ too."""
     gallery_via_dsr: bool = False
@@ -108,7 +107,7 @@ def main(cfg: Config) -> dict[str, Any]:
     check_settings(cfg.threshold, cfg.bootstrap)
     faces = load_probes(cfg.dataset_root, cfg.hr_dir, cfg.vlr_dir, cfg.vlr_size, cfg.limit)
     describe(faces)
-    chain, checksums = load_chain([cfg.edgeface], choose_dsr(cfg.dsr), cfg.device, cfg.batch_size, cfg.threads)
+    chain, checksums = load_chain([cfg.edgeface], cfg.dsr, cfg.device, cfg.batch_size, cfg.threads)
     matched = match(faces, chain, cfg.gallery_via_dsr)
     result = {
         "methods": {method: figures_of(matches, cfg) for method, (_, matches) in matched.items()},
@@ -128,14 +127,6 @@ def main(cfg: Config) -> dict[str, Any]:
         write_json(cfg.json, result)
         print(f"written: {cfg.json}")
     return result
-
-
-def choose_dsr(given: str | None) -> str | None:
-    """The DSR asked for, else `checkpoints/dsr.pt` if it is there, else None, said aloud."""
-    if given is not None or find_weights(DEFAULT_DSR) is not None:
-        return given or DEFAULT_DSR
-    print("No checkpoints/dsr.pt and no --dsr: bicubic only. Train one with `python -m dsr.train_dsr`.")
-    return None
 
 
 def describe(faces: ProbeSet) -> None:

@@ -1,7 +1,7 @@
 """Identification of low-resolution probes against HR galleries: everybody enrolled (closed set), or a half (open set).
 
-    python -m pipeline.evaluate_identification --images lfw_112.zip --vlr-size 16 24 32 --dsr dsr.pt \
-        --edgeface edgeface_xxs.pt --json identification.json
+    python -m pipeline.evaluate_identification --images lfw_112.zip --vlr-size 16 24 32 \
+        --json identification.json
 
 Any faces with names will do: a folder per identity, `<subject>_<n>.png` files, or a zip of either; who is enrolled is
 said in `pipeline.identification_protocols`. The gallery is always of HR images. Rows: `hr` (HR probes: an upper bound),
@@ -40,7 +40,7 @@ from pipeline.identification_record import (
     measure_open_set,
     open_set_record,
 )
-from pipeline.networks import DEFAULT_EDGEFACE, check_settings, load_chain
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.run_record import FORMAT, checksums, now, run_record
 
 SIZES = (8, 12, 16, 20, 24, 28, 32)
@@ -68,10 +68,10 @@ class Config:
     """closed: everybody enrolled; open: half of the people with several images, drawn by the seed."""
     degradation: Degradation = "canonical"
     """How probes are reduced: canonical (antialiased bicubic), inter_area, or realistic-mild, -medium, -severe."""
-    dsr: str | None = None
-    """DSR checkpoint, looked up in checkpoints/ too; without one HR and bicubic are evaluated."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too; none: HR and bicubic only."""
     edgeface: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """EdgeFace weights, looked up in checkpoints/ too; repeat for several (none: edgeface_xxs.pt)."""
+    """EdgeFace weights, looked up in checkpoints/ too; repeat for several (default: edgeface_xxs_dsr.pth)."""
     threshold: float = 0.35
     """Cosine from which a candidate is returned, for FPIR and FNIR at the threshold."""
     limit: int | None = None
@@ -163,6 +163,8 @@ class _Evaluation:
         return _Vectors(names, found.vectors)
 
     def _measure(self, size: int | None, views: Mapping[str, View], probes: _Vectors, hr: _Vectors) -> None:
+        first = next(iter(self.chain.embedders))
+        baselines: dict[SetName, Measured] = {}
         for recogniser in self.chain.embedders:
             for split in self.splits:
                 gallery = hr.of(recogniser, View("hr"), [face.name for face in split.gallery])
@@ -174,9 +176,14 @@ class _Evaluation:
                     found[method] = self._figures(split, matches)
                     self.entries.append({**keys, "method": method, **_entry(split, matches, found[method])})
                 if "dsr" in found:
-                    gap = {"figures": found["dsr"].minus(found["bicubic"])}
-                    names = {"protocol": "identification", "method": "dsr", "minus": "bicubic"}
+                    names = {"protocol": "identification", "method": "dsr"}
+                    gap = {"minus": "bicubic", "figures": found["dsr"].minus(found["bicubic"])}
                     self.differences.append({**keys, **names, **gap})
+                    if recogniser == first:
+                        baselines[split.name] = found["bicubic"]
+                    else:
+                        gap = {"minus": f"bicubic of {first}", "figures": found["dsr"].minus(baselines[split.name])}
+                        self.differences.append({**keys, **names, **gap})
 
     def _figures(self, split: Split, matches: Matches) -> Measured:
         if split.name not in self.resamplings:
@@ -205,7 +212,7 @@ def _entry(split: Split, matches: Matches, measured: Measured) -> dict[str, Any]
 
 
 def print_record(record: Mapping[str, Any]) -> None:
-    """A table for each recogniser and set: sizes and methods down, figures across, DSR minus bicubic below them."""
+    """A table for each recogniser and set: sizes and methods down, figures across, differences below them."""
     entries = record["identification"]
     for recogniser, name in dict.fromkeys((one["recogniser"], one["set"]) for one in entries):
         shown = [one for one in entries if (one["recogniser"], one["set"]) == (recogniser, name)]
@@ -234,9 +241,9 @@ def _table(
         for one in entries:
             if one["size"] == size:
                 rows.append([pixels, one["method"], *(judged(one, name) for name in labels)])
-        for gap in (one["figures"] for one in gaps if one["size"] == size):
+        for minus, gap in ((one["minus"], one["figures"]) for one in gaps if one["size"] == size):
             cells = [percent(gap[name], gap.get(f"{name}_ci95"), signed=True) for name in labels]
-            rows.append([pixels, "dsr - bicubic", *cells])
+            rows.append([pixels, f"dsr - {minus}", *cells])
     return format_table(["size", "method", *(label.format(threshold=threshold) for label in labels.values())], rows)
 
 

@@ -1,7 +1,7 @@
 """Verification on a pair list at one low resolution: HR, bicubic and DSR side by side.
 
     python -m pipeline.evaluate_pairs --images lfw_112.zip --pairs pairs.txt --vlr-size 16 --protocol lr-hr \
-        --dsr dsr.pt --edgeface edgeface_xxs.pt --json out.json
+        --json out.json
 
 Every image is reduced to `vlr-size` pixels and enlarged again by each method; ten folds, the threshold chosen on nine
 and applied to the tenth. Figures stand with their subject-level 95 % interval; those with too few errors behind them
@@ -25,7 +25,7 @@ from facial_rec.trials import load_trials
 from pipeline.cache import open_cache
 from pipeline.chain import DEFAULT_BATCH, Chain
 from pipeline.degradations import Degradation
-from pipeline.networks import DEFAULT_EDGEFACE, load_chain, with_lpips
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, load_chain, with_lpips
 from pipeline.pair_evaluation import Evaluation, Protocol, Settings, counts_of, evaluate
 from pipeline.records import verification_record
 from pipeline.run_record import checksums, now, run_record
@@ -61,10 +61,10 @@ class Config:
     """Side of the low-resolution faces in pixels, 8 to 64."""
     protocol: Protocol = "lr-lr"
     """lr-lr: both images of a pair are of low resolution; lr-hr: the first only."""
-    dsr: str | None = None
-    """DSR checkpoint, looked up in checkpoints/ too; without one HR and bicubic are evaluated."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too; none: HR and bicubic only."""
     edgeface: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """EdgeFace weights, looked up in checkpoints/ too; repeat for several (none: edgeface_xxs.pt)."""
+    """EdgeFace weights, looked up in checkpoints/ too; repeat for several (default: edgeface_xxs_dsr.pth)."""
     threshold: float = 0.35
     """Cosine from which a pair is accepted, for FMR and FNMR at the threshold."""
     reduction: Degradation = "canonical"

@@ -1,7 +1,6 @@
 """Verification across resolutions: from 8 to 32 pixels and HR, low against high and low against low, in one table.
 
-    python -m pipeline.evaluate_resolutions --images lfw_112.zip --pairs pairs.txt --dsr dsr.pt \
-        --edgeface edgeface_xxs.pt --json runs/lfw.json
+    python -m pipeline.evaluate_resolutions --images lfw_112.zip --pairs pairs.txt --json runs/lfw.json
 
 The record it writes is what `python -m pipeline.report --json runs/lfw.json --out runs/lfw.html` shows. Embeddings are
 kept, so a second run over the same images, with other pairs or another threshold, takes seconds; a run that was killed
@@ -28,7 +27,7 @@ from pipeline.chain import DEFAULT_BATCH
 from pipeline.degradations import Degradation
 from pipeline.error_groups import groups_text
 from pipeline.evaluate_pairs import print_notes
-from pipeline.networks import DEFAULT_EDGEFACE, load_chain, with_lpips
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, load_chain, with_lpips
 from pipeline.pair_evaluation import Protocol, Settings, evaluate
 from pipeline.record_extras import groups_section, pictures_section
 from pipeline.records import verification_record
@@ -57,10 +56,10 @@ class Config:
     """Sides of the low-resolution faces in pixels, 8 to 64; HR always stands beside them."""
     protocol: tuple[Protocol, ...] = ("lr-hr", "lr-lr")
     """lr-hr: the first image of a pair is of low resolution; lr-lr: both are."""
-    dsr: str | None = None
-    """DSR checkpoint, looked up in checkpoints/ too; without one HR and bicubic are evaluated."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too; none: HR and bicubic only."""
     edgeface: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """EdgeFace weights, looked up in checkpoints/ too; repeat for several (none: edgeface_xxs.pt)."""
+    """EdgeFace weights, looked up in checkpoints/ too; repeat for several (default: edgeface_xxs_dsr.pth)."""
     threshold: float = 0.35
     """Cosine from which a pair is accepted, for FMR and FNMR at the threshold."""
     degradation: Degradation = "canonical"

@@ -1,7 +1,7 @@
 """Verification of templates (several images of a person as one), at low resolutions, on lists of the IJB kind.
 
     python -m pipeline.evaluate_templates --images aligned_112 --templates face_tid_mid.txt \
-        --pairs template_pair_label.txt --vlr-size 16 32 --dsr dsr.pt --edgeface edgeface_xxs.pt --json templates.json
+        --pairs template_pair_label.txt --vlr-size 16 32 --json templates.json
 
 The lists are described in `pipeline.templates`; the images must be aligned 112 x 112 faces. At a low resolution every
 image of both templates is reduced and enlarged again by each method before it is embedded. The JSON is an evaluation
@@ -34,7 +34,7 @@ from pipeline.cache import EmbeddingCache, open_cache
 from pipeline.chain import DEFAULT_BATCH, Chain
 from pipeline.degradations import Degradation, View, check_size
 from pipeline.embedding import embed_images
-from pipeline.networks import DEFAULT_EDGEFACE, check_settings, load_chain
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, check_settings, load_chain
 from pipeline.run_record import FORMAT, checksums, now, run_record
 from pipeline.templates import TemplatePairs, Templates, pool, read_template_pairs, read_templates, template_scores
 
@@ -68,10 +68,10 @@ class Config:
     """Average the images of a medium (a video) first, then the media; otherwise all images of a template at once."""
     keep_lengths: bool = False
     """Let an embedding weigh as much as it is long; otherwise all images count alike."""
-    dsr: str | None = None
-    """DSR checkpoint, looked up in checkpoints/ too; without one HR and bicubic are evaluated."""
+    dsr: str = DEFAULT_DSR
+    """DSR checkpoint, looked up in checkpoints/ too; none: HR and bicubic only."""
     edgeface: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """EdgeFace weights, looked up in checkpoints/ too; repeat for several (none: edgeface_xxs.pt)."""
+    """EdgeFace weights, looked up in checkpoints/ too; repeat for several (default: edgeface_xxs_dsr.pth)."""
     threshold: float = 0.35
     """Cosine from which a pair is accepted, for FMR and FNMR at the threshold."""
     bootstrap: int = 1000

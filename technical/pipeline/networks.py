@@ -16,20 +16,22 @@ from dsr.losses import LpipsLoss, find_lpips_backbone
 from facial_rec.embedder import load_embedder
 from pipeline.chain import DEFAULT_BATCH, Chain
 
-DEFAULT_EDGEFACE = "edgeface_xxs.pt"
+DEFAULT_EDGEFACE = "edgeface_xxs_dsr.pth"
 DEFAULT_DSR = "dsr.pt"
+"""What every command takes unless told otherwise: the pair in `checkpoints/`, trained for each other."""
+NO_DSR = "none"
 
 Checksums = dict[str, str]
 
 
 def load_chain(
     edgeface: Sequence[str],
-    dsr: str | None,
+    dsr: str,
     device: str = "cpu",
     batch_size: int = DEFAULT_BATCH,
     threads: int = 0,
 ) -> tuple[Chain, Checksums]:
-    """Recognisers and, unless None, a DSR, from files or names in `checkpoints/`; and the SHA-256 of every file.
+    """Recognisers and, unless `none`, a DSR, from files or names in `checkpoints/`; and the SHA-256 of every file.
 
     A recogniser is called by its file's stem, a checksum by its file name; by the whole path where two files agree.
     Raises UserError for what cannot be loaded, a file given twice, and a number of threads below 0.
@@ -46,11 +48,16 @@ def load_chain(
         batch_size=batch_size,
         fingerprints={name: embedder.source.sha256 for name, embedder in zip(names, embedders, strict=True)},
     )
-    if dsr is not None:
-        network, info = load_dsr(dsr, chosen)
+    if (file := dsr_file(dsr)) is not None:
+        network, info = load_dsr(file, chosen)
         checksums[info.path.name if info.path.name not in checksums else str(info.path)] = info.sha256
         chain = replace(chain, dsr=network, dsr_fingerprint=info.sha256)
     return chain, checksums
+
+
+def dsr_file(given: str) -> str | None:
+    """The checkpoint that `--dsr` names; None for the word none, which leaves the DSR out."""
+    return None if given.lower() == NO_DSR else given
 
 
 def with_lpips(chain: Chain, backbone: Path | None = None) -> Chain:

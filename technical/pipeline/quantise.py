@@ -1,7 +1,7 @@
 """Is an EdgeFace in fewer bits smaller, faster, as good? Measured on this CPU, side by side, with a recommendation.
 
-    python -m pipeline.quantise --edgeface edgeface_xxs.pt --faces dataset/train_processed \
-        --val-root dataset/val_processed --out runs/quantised --json runs/quantised.json
+    python -m pipeline.quantise --faces dataset/train_processed --val-root dataset/val_processed \
+        --out runs/quantised --json runs/quantised.json
 
 float32, fp16 (weights only), static int8 (its ranges taken from faces, never from noise) and dynamic int8: size,
 latency on one and two threads, cosine to float32, accuracy in high resolution and at 16 pixels.
@@ -32,7 +32,7 @@ from pipeline.export import metadata_of
 from pipeline.export_check import LEAST_COSINE, Array, cosines_of
 from pipeline.export_graphs import load_sources, onnx_graph
 from pipeline.model_metadata import ModelMetadata, Precision
-from pipeline.networks import DEFAULT_EDGEFACE
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, dsr_file
 from pipeline.onnx_build import finished, read_model
 from pipeline.onnx_models import OnnxModel, load_edgeface_onnx
 from pipeline.onnx_precision import converted
@@ -60,8 +60,8 @@ class Config:
     """A test set, such as LFW, to report on beside them; nothing is chosen by it."""
     pairs: Path | None = None
     """Pair list of the test set (pairs.txt)."""
-    dsr: str | None = None
-    """DSR that low-resolution faces go through (default: bicubic)."""
+    dsr: str = DEFAULT_DSR
+    """DSR that low-resolution faces go through, looked up in checkpoints/ too; none: bicubic."""
     vlr_size: int = 16
     """Side of the low-resolution faces in pixels."""
     rounds: int = 50
@@ -82,7 +82,8 @@ def main(cfg: Config) -> dict[str, Any]:
     graph, metadata = read_edgeface(cfg.edgeface)
     faces, label = sample_faces(cfg.faces, cfg.calibration_faces, cfg.seed)
     files = write_models(graph, metadata, faces, cfg.out)
-    upscaler = load_dsr(cfg.dsr)[0] if cfg.dsr else None
+    dsr = dsr_file(cfg.dsr)
+    upscaler = load_dsr(dsr)[0] if dsr is not None else None
     result: dict[str, Any] = {
         "models": {name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for name, path in files.items()},
         "calibrated_on": {"faces": label, "count": len(faces)},
@@ -91,7 +92,7 @@ def main(cfg: Config) -> dict[str, Any]:
         "machine": platform.processor() or platform.machine(),
         "onnxruntime": version("onnxruntime"),
         "rounds": cfg.rounds,
-        "low_resolution": {"size": cfg.vlr_size, "through": cfg.dsr or "bicubic"},
+        "low_resolution": {"size": cfg.vlr_size, "through": dsr or "bicubic"},
         "command": command_of("pipeline.quantise", cfg),
     }
     for threads in (1, 2):

@@ -34,7 +34,7 @@ from facial_rec.sources import ImageSource
 from facial_rec.trials import load_trials
 from facial_rec.weights import load_strictly, read_edgeface_state, recognise
 from pipeline.development_set import refuse_lfw
-from pipeline.networks import load_chain, set_threads
+from pipeline.networks import NO_DSR, load_chain, set_threads
 from pipeline.pair_evaluation import Settings, counts_of, evaluate
 from pipeline.run_record import now, run_record
 from pipeline.study_runs import SETTINGS, Run, What, runs_of, same_training
@@ -212,7 +212,7 @@ class Study:
 
     def validate(self, weights: Path) -> dict[str, Any]:
         """Figures of HR pairs (`hr`) and of low-resolution probes against HR (`lr`), with `withheld`, `few_errors`."""
-        chain, _ = load_chain([str(weights)], None, self.cfg.device)
+        chain, _ = load_chain([str(weights)], NO_DSR, self.cfg.device)
         settings = Settings((self.cfg.vlr_size,), ("lr-hr",), bootstrap=self.cfg.bootstrap)
         entries = evaluate(self.source, self.pairs, chain, settings).entries
         kept = ("figures", "withheld", "few_errors")

@@ -76,7 +76,7 @@ def test_the_record_is_one_the_report_reads(cfg: Config) -> None:
 
 
 def test_without_dsr_and_with_both_sides_low(cfg: Config, edgeface: Path) -> None:
-    made = main(replace(cfg, dsr=None, protocol="lr-lr", vlr_size=(16,), json=None, bootstrap=0))
+    made = main(replace(cfg, dsr="none", protocol="lr-lr", vlr_size=(16,), json=None, bootstrap=0))
     assert [row.method for row in made.sizes] == ["bicubic", "hr"]
     made.check_made_for(sha256_of(edgeface), None)
     assert made.quality_measure is None, "without intervals nothing is shown to help"

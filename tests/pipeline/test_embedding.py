@@ -306,7 +306,7 @@ def test_load_chain_knows_the_checksums(edgeface: Path, dsr: Path, source: Count
         again, _ = load_chain([str(edgeface)], str(dsr))
         assert_equal(embed_images(again, source, source.names, VIEWS, cache), cold)
     assert_equal(embed_images(replace(chain, batch_size=4), source, source.names, VIEWS), cold, 1e-4)
-    assert load_chain([str(edgeface)], None)[0].dsr_fingerprint is None
+    assert load_chain([str(edgeface)], "none")[0].dsr_fingerprint is None
 
 
 @pytest.fixture

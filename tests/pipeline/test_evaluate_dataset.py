@@ -188,16 +188,18 @@ def test_limit_spreads_the_probes(config: Config) -> None:
         main(replace(config, limit=0))
 
 
-def test_without_any_dsr_bicubic_only(
-    config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dsr: Path
+def test_the_dsr_in_checkpoints_is_used_unless_another_or_none_is_named(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dsr: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(paths, "REPOSITORY_ROOT", tmp_path)
-    assert list(main(replace(config, dsr=None))["methods"]) == ["hr", "bicubic"]
-    assert "bicubic only" in capsys.readouterr().out
+    assert list(main(replace(config, dsr="none"))["methods"]) == ["hr", "bicubic"]
+    by_default = replace(config, dsr=Config().dsr)
+    with pytest.raises(UserError, match=r"dsr\.pt is missing: train one with .* also none: bicubic only"):
+        main(by_default)
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(dsr, tmp_path / "checkpoints" / "dsr.pt")
-    result = main(replace(config, dsr=None))
+    result = main(by_default)
     assert list(result["methods"]) == ["hr", "bicubic", "dsr"]
     assert "dsr.pt" in result["weights"]
 

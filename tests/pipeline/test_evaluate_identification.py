@@ -132,7 +132,7 @@ def test_zip_several_recognisers_and_realistic_probes(
 
 
 def test_limit_and_sets(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    record = main(replace(config, limit=3, sets=("closed",), dsr=None, bootstrap=0))
+    record = main(replace(config, limit=3, sets=("closed",), dsr="none", bootstrap=0))
     assert {one["counts"]["gallery"] for one in record["identification"]} == {3}
     assert {one["set"] for one in record["identification"]} == {"closed"}
     assert record["differences"] == []
@@ -140,7 +140,8 @@ def test_limit_and_sets(config: Config, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_command_line(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--images", str(config.images), "--vlr-size", "16", "24", "--edgeface", config.edgeface[0]]
+    words = ["--images", str(config.images), "--vlr-size", "16", "24", "--dsr", "none"]
+    words += ["--edgeface", config.edgeface[0]]
     cli.run(main, Config, [*words, "--bootstrap", "0", "--sets", "closed", "--no-cache"])
     assert "rank-10" in capsys.readouterr().out
 

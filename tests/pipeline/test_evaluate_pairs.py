@@ -200,7 +200,7 @@ def test_zip_batch_size_and_repetition_change_nothing(config: Config, people: Pa
 
 
 def test_without_dsr_and_without_intervals(config: Config) -> None:
-    result = main(replace(config, dsr=None, bootstrap=0))
+    result = main(replace(config, dsr="none", bootstrap=0))
     assert list(result["methods"]) == ["hr", "bicubic"]
     assert result["differences"] == []
     assert result["method_differences"] == {}
@@ -231,6 +231,7 @@ def test_command_line(config: Config, edgeface: Path, tmp_path: Path, capsys: py
     second.write_bytes(edgeface.read_bytes())
     words = ["--images", str(config.images), "--pairs", str(config.pairs), "--vlr-size", "16", "--protocol", "lr-hr"]
     words += ["--edgeface", str(edgeface), "--edgeface", str(second), "--json", str(config.json), "--bootstrap", "0"]
+    words += ["--dsr", "none"]
     cli.run(main, Config, words)
     assert config.json is not None
     result = json.loads(config.json.read_text())
@@ -348,6 +349,7 @@ def test_hr_accuracy_of_the_official_edgeface_on_real_faces(shared: Path, tmp_pa
             images=lfw / "lfw_112.zip",
             pairs=tmp_path / "tenth.txt",
             edgeface=(str(shared / "weights" / "edgeface_xxs_q.pt"),),
+            dsr="none",
             protocol="lr-hr",
             bootstrap=0,
         )

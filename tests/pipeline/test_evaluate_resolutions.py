@@ -149,7 +149,7 @@ def test_error_rates_by_group(config: Config, tmp_path: Path, capsys: pytest.Cap
         ("camera", size, method) for size, method in ((None, "hr"), (8, "dsr"), (16, "dsr"))
     }
     assert "By camera at 0.35" in capsys.readouterr().out
-    both = main(replace(config, attributes=table, protocol=("lr-hr",), vlr_size=(16,), dsr=None, json=None))
+    both = main(replace(config, attributes=table, protocol=("lr-hr",), vlr_size=(16,), dsr="none", json=None))
     assert {group["column"] for group in both["groups"]} == {"camera", "city"}
 
 

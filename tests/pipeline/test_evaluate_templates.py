@@ -79,7 +79,7 @@ def test_scores_are_those_of_pooled_embeddings(config: Config, recogniser: Any, 
     store = ImageStore(config.images)
     templates = read_templates(config.templates, store.names)
     pairs = read_template_pairs(config.pairs, templates)
-    chain, cfg = Chain({"r": recogniser}, batch_size=5), replace(config, dsr=None, bootstrap=0, threshold=0.8)
+    chain, cfg = Chain({"r": recogniser}, batch_size=5), replace(config, dsr="none", bootstrap=0, threshold=0.8)
     views = [View("hr"), View("bicubic", 8)]
     whole = embed_templates(StoreSource(store), templates, chain, views, cfg)
     monkeypatch.setattr(evaluate_templates, "CHUNK", 4)
@@ -128,6 +128,7 @@ def test_realistic_probes_and_the_cache(config: Config) -> None:
 def test_command_line(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--images", str(config.images), "--templates", str(config.templates), "--pairs", str(config.pairs)]
     words += ["--vlr-size", "16", "24", "--edgeface", config.edgeface[0], "--bootstrap", "0", "--no-by-medium"]
+    words += ["--dsr", "none"]
     cli.run(main, Config, words)
     assert "FMR at 0.35" in capsys.readouterr().out
 

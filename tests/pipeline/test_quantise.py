@@ -28,7 +28,7 @@ def test_every_precision_is_measured_beside_float32(
     out, record = tmp_path / "models", tmp_path / "quantised.json"
     config = quantise.Config(
         *(str(edgeface), people, 8, people),
-        **{"dataset_root": people, "rounds": 2, "out": out, "json": record},  # type: ignore[arg-type]
+        **{"dataset_root": people, "dsr": "none", "rounds": 2, "out": out, "json": record},  # type: ignore[arg-type]
     )
     result = quantise.main(config)
     assert json.loads(record.read_text()) == result
