@@ -9,32 +9,23 @@ network of batch 1, `(1, 3, 112, 112)` RGB with ImageNet's mean and standard dev
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from common import cli
 from common.device import select_device
-from common.errors import UserError
 from common.files import sha256_of, write_json
-from common.onnx_session import NOT_A_MODEL, open_session, session_options
 from dsr.checkpoint import load_dsr
 from facial_rec.trials import load_trials
 from pipeline.cache import open_cache
 from pipeline.chain import Chain
 from pipeline.degradations import Degradation
 from pipeline.evaluate_pairs import print_result, result_of, settings_of
+from pipeline.mobilefacenet import load_mobilefacenet
 from pipeline.networks import DEFAULT_DSR, dsr_file
 from pipeline.pair_evaluation import Protocol, evaluate
 from pipeline.run_record import checksums, now, run_record
-
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)[:, None, None]
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -69,24 +60,6 @@ class Config:
     """Keep embeddings in .cache/embeddings.sqlite, and take from there what was computed before."""
     json: Path | None = None
     """File to write the figures to, as fractions."""
-
-
-def load_mobilefacenet(path: Path, threads: int) -> Callable[[Tensor], Tensor]:
-    """The recogniser: RGB `(B, 3, 112, 112)` in [0, 1] -> `(B, D)`. Raises UserError for a file that is no network."""
-    if not path.is_file():
-        raise UserError(f"{path} is missing: expected the MobileFaceNet as ONNX.")
-    try:
-        session = open_session(str(path), session_options(threads))
-    except NOT_A_MODEL as error:
-        raise UserError(f"{path} is not a network that onnxruntime loads ({error}).") from error
-    name = session.get_inputs()[0].name
-
-    def embed(images: Tensor) -> Tensor:
-        pixels = (images.cpu().numpy() - IMAGENET_MEAN) / IMAGENET_STD
-        rows = [session.run(None, {name: pixels[i : i + 1]})[0] for i in range(len(pixels))]
-        return torch.from_numpy(np.concatenate(rows))
-
-    return embed
 
 
 def main(cfg: Config) -> dict[str, Any]:

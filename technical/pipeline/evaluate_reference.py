@@ -93,6 +93,7 @@ def main(cfg: Config) -> dict[str, Any]:
         "names": {"original": measured.names.original, "shipped": measured.names.shipped},
         **parts,
     }
+    record["canonical"]["run"] = record["run"]
     rows = bound_rows(parts, measured.names)
     record["bounds"] = [vars(row) for row in rows]
     if "large" in parts:

@@ -37,6 +37,10 @@ from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
 EDGEFACE = "edgeface_xxs_dsr.pth"
+SHIPPED = (
+    *("dsr.pt", "dsr_large.pt", EDGEFACE, "edgeface.onnx", "chain.onnx", "dsr.onnx", "thresholds.json", HISTORY),
+    "landmarks.onnx",  # of facial_rec.train_landmarks
+)
 EQUAL = 1e-6  # largest difference, relative, at which an epoch counts as reproduced
 
 
@@ -58,6 +62,8 @@ class Config:
     """Where to compute: cpu, cuda, cuda:1."""
     threads: int = 1
     """CPU threads; the shipped models' first epochs were made with one."""
+    install: bool = False
+    """Copy the finished files into checkpoints/, in place of those that are there."""
     stop_after: int = 0
     """Train only so many epochs of the DSR, and compare them with the shipped one's; 0: train everything."""
 
@@ -150,7 +156,9 @@ def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
         _run("pipeline.export", made)
     write_json(folder / HISTORY, history(cfg))
     write_checksums(folder)
-    print(f"All of it lies in {folder}. Compare and measure it there, then copy it to checkpoints/.")
+    print(f"All of it lies in {folder}.")
+    if cfg.install:
+        _install(folder)
     return folder
 
 
@@ -188,9 +196,19 @@ def _processor() -> str:
 
 
 def write_checksums(folder: Path) -> None:
-    """`SHA256SUMS` over the weights and JSON files in `folder`, as sha256sum writes it."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in {".pt", ".pth", ".onnx", ".json"})
+    """`SHA256SUMS` over the shipped files that are in `folder`, as sha256sum writes it."""
+    files = [folder / name for name in SHIPPED if (folder / name).is_file()]
     write_text(folder / "SHA256SUMS", "".join(f"{sha256_of(path)}  {path.name}\n" for path in files))
+
+
+def _install(made: Path) -> None:
+    """Copy what was made into checkpoints/, in place of what is there, and list it."""
+    checkpoints = REPOSITORY_ROOT / "checkpoints"
+    for name in SHIPPED:
+        if (made / name).is_file():
+            write_with(checkpoints / name, partial(shutil.copyfile, made / name))
+    write_checksums(checkpoints)
+    print(f"Installed in {checkpoints}. Measure with `python -m pipeline.evaluate_reference`, then write the cards.")
 
 
 def _first_epochs(cfg: Config) -> Path:

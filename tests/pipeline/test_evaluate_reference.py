@@ -18,7 +18,7 @@ from common.files import sha256_of
 from dsr.checkpoint import save_dsr
 from dsr.model import Dsr, preset
 from facial_rec.edgeface import get_model
-from pipeline import evaluate_reference, reference_bounds
+from pipeline import evaluate_reference, reference_bounds, reference_cards
 from pipeline.evaluate_reference import Config, check_files, main
 from pipeline.reference_bounds import Names, bound_rows, bounds_table
 
@@ -34,10 +34,10 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "repository" / "checkpoints"
     folder.mkdir(parents=True)
     torch.manual_seed(0)
-    torch.save(get_model("edgeface_tiny").state_dict(), folder / "tuned.pth")
+    torch.save(get_model("edgeface_tiny").state_dict(), folder / "edgeface_xxs_dsr.pth")
     for name in ("dsr.pt", "dsr_large.pt"):
         save_dsr(folder / name, Dsr(preset("tiny")), {"note": name})
-    names = ("tuned.pth", "dsr.pt", "dsr_large.pt")
+    names = ("edgeface_xxs_dsr.pth", "dsr.pt", "dsr_large.pt")
     (folder / "SHA256SUMS").write_text("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
     monkeypatch.setattr(paths, "REPOSITORY_ROOT", folder.parent)
     monkeypatch.setattr(evaluate_reference, "REPOSITORY_ROOT", folder.parent)
@@ -56,7 +56,7 @@ def config(shipped: Path, people: Path, edgeface: Path, tmp_path: Path, monkeypa
     shutil.copy(edgeface, shared / "weights/edgeface_xxs_q.pt")
     return Config(
         shared=shared,
-        edgeface="tuned.pth",
+        edgeface="edgeface_xxs_dsr.pth",
         bootstrap=20,
         threads=1,
         synthetic=tmp_path / "drawn",
@@ -98,6 +98,39 @@ def test_one_run_measures_everything_and_judges_every_bound(config: Config, caps
     assert "24, larger" in printed
 
 
+def test_cards_are_written_from_the_records(config: Config, shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference_cards, "REPOSITORY_ROOT", shipped.parent)
+    stage = {"config": {"seed": 3}, "seconds": 120.0, "epochs": [{"epoch": 1}]}
+    history = {
+        "stages": dict.fromkeys(("dsr", "finetune", "large"), stage),
+        "finetuned": {"variant": "edgeface_tiny", "alpha": 0.7},
+        "machine": "2 CPU cores, made up",
+        "git_commit": "abc",
+        "git_dirty": False,
+        "versions": {"torch": "9"},
+    }
+    (shipped / "reference.json").write_text(json.dumps(history))
+    record = main(config)
+    assert config.json is not None
+    written = reference_cards.main(reference_cards.Config(results=config.json))
+    cards = {"dsr.md", "dsr_large.md", "edgeface_xxs_dsr.md", "chain.md"}
+    assert {path.name for path in written} == {*cards, "results.json"}
+    for name in cards:
+        text = (shipped / name).read_text()
+        for words in ("CC BY-NC-SA 4.0", "**Not for** identifying people", "**Limits.**"):
+            assert words in text
+        if name != "chain.md":
+            for words in ("stage `", "seed\n3; 1 epochs, 2 minutes", "made up", "git commit\n`abc`.", "**Data.**"):
+                assert words in text
+            assert text.count("| LR-HR 16 |") == (4 if name == "edgeface_xxs_dsr.md" else 1)
+    (gain,) = (row for row in record["bounds"] if row["name"] == "PSNR 16, dB")
+    assert f"| 16 | {gain['baseline']} | {gain['chain']} |" in (shipped / "dsr.md").read_text()
+    assert json.loads((shipped / "results.json").read_text())["run"]["weights"].keys() >= {"dsr.pt"}
+    (shipped / "SHA256SUMS").write_text(f"{'0' * 64}  dsr.pt\n")
+    with pytest.raises(UserError, match=r"of other files than checkpoints/SHA256SUMS lists: dsr\.pt"):
+        reference_cards.main(reference_cards.Config(results=config.json))
+
+
 def test_without_lfw_the_synthetic_people_are_recognised(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     record = main(replace(config, shared=Path("nowhere"), json=None))
     assert list(record["synthetic"]["vlr_sizes"]) == ["16"]
@@ -107,7 +140,7 @@ def test_without_lfw_the_synthetic_people_are_recognised(config: Config, capsys:
 
 
 def test_every_shipped_file_is_checked(shipped: Path) -> None:
-    assert [one["file"] for one in check_files()] == ["tuned.pth", "dsr.pt", "dsr_large.pt"]
+    assert [one["file"] for one in check_files()] == ["edgeface_xxs_dsr.pth", "dsr.pt", "dsr_large.pt"]
     (shipped / "dsr.pt").write_bytes(b"other")
     with pytest.raises(UserError, match=r"dsr\.pt is not the file that SHA256SUMS lists: `git checkout"):
         check_files()

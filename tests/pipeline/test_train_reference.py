@@ -114,6 +114,20 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert again.modules() == ["pipeline.calibrate", *(["pipeline.export"] * 3)], "what is trained stays"
 
 
+def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    checkpoints = tmp_path / "repository" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for name in ("landmarks.onnx", "mine.pt", "dsr.pt"):
+        (checkpoints / name).write_text("there before")
+    monkeypatch.setattr(train_reference, "REPOSITORY_ROOT", checkpoints.parent)
+    install(monkeypatch, Commands())
+    main(replace(config, install=True))
+    assert (checkpoints / "dsr.pt").read_text() == "made/dsr"
+    assert (checkpoints / "mine.pt").read_text() == "there before"
+    listed = {line.split()[1] for line in (checkpoints / "SHA256SUMS").read_text().splitlines()}
+    assert listed == set(train_reference.SHIPPED)
+
+
 def test_a_stage_that_fails_is_named(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, Commands(fail="facial_rec.finetune_edgeface"))
     with pytest.raises(UserError, match=r"finetune_edgeface .* ended with 3: see above"):

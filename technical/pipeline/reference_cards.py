@@ -1,0 +1,234 @@
+"""Model cards of the shipped models, written from the record of their training and of their evaluation.
+
+    python -m pipeline.reference_cards --results runs/reference.json
+
+`checkpoints/reference.json` says how they were trained (`pipeline.train_reference` writes it), `--results` what they
+do on LFW (`pipeline.evaluate_reference --json`). No figure of a card is typed by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import cli
+from common.errors import UserError
+from common.files import read_json, write_json, write_text
+from common.paths import REPOSITORY_ROOT
+from common.shipped import shipped_files
+from dsr.checkpoint import load_dsr
+from facial_rec.edgeface import count_parameters, get_model
+from facial_rec.tables import number, percent
+from pipeline.reference_bounds import Names, figures, gap, sizes_of
+from pipeline.train_reference import EDGEFACE, HISTORY
+
+RESULTS = "results.json"
+TERMS = (
+    "CC BY-NC-SA 4.0: research, not commerce; pass it on under the same terms, and name the authors of EdgeFace "
+    "(A. George et al., Idiap), against whose weights it was trained."
+)
+DATA = (
+    "16,584 aligned photos of 2,181 people (CelebA, Pins-105, a sample of Glint360K: each for non-commercial research) "
+    "and 1,000 faces that StyleGAN2 made (omi, CC BY-NC-SA 4.0); 60 further people for validation. No LFW. No picture "
+    "is in the file, only weights."
+)
+USE = (
+    "**For** research on the recognition of low-resolution faces, by people with the right to process the pictures. "
+    "**Not for** identifying people without their consent or a legal basis, surveillance, evidence (what the DSR "
+    "draws is a guess that fits the pixels, not a picture of the person), or decisions about people on a match alone."
+)
+LIMITS = (
+    "The training people are mostly public figures, unevenly by age, sex and skin tone; error rates differ between "
+    "groups, and were not measured by group. Faces must be aligned. Figures on LFW say little about other cameras."
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which figures."""
+
+    results: Path
+    """What `pipeline.evaluate_reference --json` wrote, with LFW."""
+
+
+def main(cfg: Config) -> list[Path]:
+    """Write the cards into checkpoints/, and results.json for the page's plot; return the paths."""
+    folder = REPOSITORY_ROOT / "checkpoints"
+    results, history = read_json(cfg.results), read_json(folder / HISTORY)
+    if "canonical" not in results:
+        raise UserError(f"{cfg.results} has no figures on LFW: run pipeline.evaluate_reference with --shared first.")
+    names = Names(**results["names"])
+    _check_same(results)
+    cards = {
+        "dsr.md": _dsr_card(folder, "dsr.pt", "dsr", results["canonical"], names, history),
+        "dsr_large.md": _dsr_card(folder, "dsr_large.pt", "large", results["large"], names, history),
+        "edgeface_xxs_dsr.md": _edgeface_card(results, names, history),
+        "chain.md": _chain_card(folder),
+    }
+    for name, text in cards.items():
+        write_text(folder / name, text)
+    write_json(folder / RESULTS, results["canonical"])
+    written = [folder / name for name in (*cards, RESULTS)]
+    print("written: " + ", ".join(map(str, written)))
+    return written
+
+
+def _check_same(results: Mapping[str, Any]) -> None:
+    listed = shipped_files()
+    other = [one["file"] for one in results["files"] if listed.get(one["file"], one["sha256"]) != one["sha256"]]
+    if other:
+        raise UserError(f"the results are of other files than checkpoints/SHA256SUMS lists: {', '.join(other)}.")
+
+
+def _dsr_card(
+    folder: Path, file: str, stage: str, record: Mapping[str, Any], names: Names, history: Mapping[str, Any]
+) -> str:
+    model, info = load_dsr(folder / file)
+    config = info.config
+    start = " grown from `dsr.pt`" if stage == "large" else ""
+    about = (
+        f"DSR generator: a square face of 8 to 64 pixels to 112x112. {count_parameters(model):,} parameters "
+        f"({config.blocks} blocks of {config.channels} channels{start}), float32. sha256 `{info.sha256}`."
+    )
+    header = ["size", *(f"{figure}: {method}" for figure in ("PSNR", "SSIM", "identity loss") for method in METHODS)]
+    rows = []
+    for size in sizes_of(record):
+        cells = [str(size)]
+        for figure, show in (("psnr", decibels), ("ssim", plain), ("identity_loss", plain)):
+            for method in METHODS:
+                found = figures(record, names.original, "lr-lr", size, method)
+                cells.append(show(found[figure], found.get(f"{figure}_ci95")))
+        rows.append(cells)
+    verified = _verification_table(record, names.original, names.original)
+    return _card(
+        file,
+        about,
+        history,
+        stage,
+        [
+            "Images, canonical reduction; identity loss: 1 - cosine to the HR face, original EdgeFace-XXS:\n\n"
+            + _markdown(header, rows),
+            "Verification with the original EdgeFace-XXS, %:\n\n" + verified,
+        ],
+    )
+
+
+def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[str, Any]) -> str:
+    tuned = history["finetuned"]
+    parameters = count_parameters(get_model(str(tuned["variant"])))
+    sha256 = next(one["sha256"] for one in results["files"] if one["file"] == EDGEFACE)
+    about = (
+        f"EdgeFace-XXS, fine-tuned on what `dsr.pt` makes of small faces; aligned 112x112 RGB faces to 512 numbers, "
+        f"compared by cosine. {parameters:,} parameters, float32 state dict: {tuned['alpha']} of the fine-tuned "
+        f"weights and {1 - tuned['alpha']:.1f} of the original's, chosen on the validation people. It embeds both "
+        f"sides of a comparison: its embeddings and the original's do not mix. sha256 `{sha256}`."
+    )
+    table = _verification_table(results["canonical"], names.shipped, names.original)
+    realistic = [
+        f"The same under {name}:\n\n" + _verification_table(results[name], names.shipped, names.original)
+        for name in results
+        if name.startswith("realistic")
+    ]
+    text = (
+        "Verification, %, the shipped chain (DSR and this EdgeFace) beside bicubic and the original EdgeFace-XXS:\n\n"
+    )
+    return _card(EDGEFACE, about, history, "finetune", [text + table, *realistic])
+
+
+def _chain_card(folder: Path) -> str:
+    files = "\n".join(f"| `{name}` | {what} |" for name, what in ONNX.items() if (folder / name).is_file())
+    return f"""# edgeface.onnx, chain.onnx, dsr.onnx, thresholds.json
+
+The weights of [dsr.pt](dsr.md) and [{EDGEFACE}](edgeface_xxs_dsr.md) for onnxruntime, weights in 16 bit, computed in 32
+(`python -m pipeline.export --precision fp16`); each was compared with PyTorch on faces before it was kept.
+
+| file | what |
+|---|---|
+{files}
+| `thresholds.json` | scores for a false match rate of 0.1 %, by probe resolution; also inside the ONNX files |
+
+The thresholds come from the 60 validation people (`python -m pipeline.calibrate`), by whom the DSR and the EdgeFace
+were chosen too, so they may flatter a little.
+
+**Terms.** {TERMS}
+
+**Use.** {USE}
+
+**Limits.** {LIMITS}
+"""
+
+
+ONNX = {
+    "edgeface.onnx": "aligned 112x112 faces to embeddings",
+    "chain.onnx": "faces of 8 to 64 pixels, uint8, to embeddings of length 1",
+    "dsr.onnx": "faces of 8 to 64 pixels to 112x112",
+}
+METHODS = ("bicubic", "dsr")
+decibels = partial(number, decimals=2)
+plain = partial(number, decimals=4)
+
+
+def _card(file: str, about: str, history: Mapping[str, Any], stage: str, metrics: Sequence[str]) -> str:
+    trained = history["stages"][stage]
+    measured = "\n\n".join(metrics)
+    dirty = ", with changes" if history["git_dirty"] else ""
+    return f"""# {file}
+
+{about}
+
+**Terms.** {TERMS}
+
+**Data.** {DATA}
+
+**Training.** `python -m pipeline.train_reference --recipe recipes/reference.toml`, stage `{stage}`, seed
+{trained["config"].get("seed", 0)}; {len(trained["epochs"])} epochs, {trained["seconds"] / 60:.0f} minutes of wall time
+on {history["machine"]}, shared with other work; torch {history["versions"].get("torch")}. Put together at git commit
+`{history["git_commit"]}`{dirty}. Every epoch's figures are in [{HISTORY}]({HISTORY}).
+
+**Measured** on LFW View 2, which had no part in training or in any choice: 6,000 pairs, ten folds; in brackets 95 %
+intervals, people resampled. Printed by `python -m pipeline.evaluate_reference --shared <folder with data/lfw>`.
+Rejecting every pair scores 50 %. TAR at FMR 1e-3 rests on 3 impostor pairs.
+
+{measured}
+
+**Use.** {USE}
+
+**Limits.** {LIMITS}
+"""
+
+
+def _verification_table(record: Mapping[str, Any], ours: str, baseline: str) -> str:
+    """Accuracy and TAR by size: bicubic with recogniser `baseline`, DSR with `ours`, and the paired difference."""
+    header = ["", "accuracy: bicubic", "DSR", "difference", "TAR at FMR 1e-3: bicubic", "DSR", "difference"]
+    rows = []
+    minus = "bicubic" if ours == baseline else f"bicubic of {baseline}"
+    for protocol in ("lr-lr", "lr-hr"):
+        for size in sizes_of(record):
+            low = figures(record, baseline, protocol, size, "bicubic")
+            high = figures(record, ours, protocol, size, "dsr")
+            between = gap(record, ours, protocol, size, "dsr", minus)
+            rows.append([f"{protocol.upper()} {size}", *_triples(low, high, between)])
+    if ours != baseline:
+        low, high = (figures(record, one, "lr-lr", None, "hr") for one in (baseline, ours))
+        rows.append(["HR-HR", *_triples(low, high, gap(record, ours, "lr-lr", None, "hr", f"hr of {baseline}"))])
+    return _markdown(header, rows)
+
+
+def _triples(low: Mapping[str, Any], high: Mapping[str, Any], between: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for figure in ("accuracy", "tar@fmr=1e-3"):
+        cells += [percent(one[figure], one.get(f"{figure}_ci95")) for one in (low, high)]
+        cells.append(percent(between[figure], between.get(f"{figure}_ci95"), signed=True))
+    return cells
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)
