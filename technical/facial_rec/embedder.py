@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.paths import find_weights
-from common.shipped import restoring, weights_sha256
+from common.shipped import weights_sha256
 from facial_rec.download import download_weights
 from facial_rec.edgeface import EMBEDDING_DIM, INPUT_SIZE, VARIANTS, normalise
-from facial_rec.weights import first_sentence, load_strictly, read_state, recognise
+from facial_rec.weights import find_edgeface, first_sentence, load_strictly, read_state, recognise
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,7 @@ def load_embedder(weights: str | Path, device: torch.device | str = "cpu", allow
     authors. TorchScript is tried first. Raises UserError when the file is missing, damaged, holds code, or when any key
     differs from the architecture that its keys name.
     """
-    path = _find(weights) or (download_weights(str(weights)) if allow_download else None)
-    if path is None:
-        raise UserError(
-            f"{weights} is missing: expected an EdgeFace weights file here or in checkpoints/.{restoring(weights)}"
-        )
+    path = _find(weights) or (download_weights(str(weights)) if allow_download else None) or find_edgeface(weights)
     sha256 = weights_sha256(path)  # before the reading: of a damaged file it says more
     print(f"[EdgeFace] Attempting TorchScript load from {weights}")
     try:

@@ -39,7 +39,7 @@ from facial_rec.timing import time_in_turns
 from facial_rec.train_validation import embed_pixels, read_pixels
 from facial_rec.trials import load_trials
 from facial_rec.verification import Comparisons, entry
-from facial_rec.weights import load_strictly, read_edgeface_state, recognise
+from facial_rec.weights import find_edgeface, load_strictly, read_edgeface_state, recognise
 
 FIGURES = {"accuracy": "accuracy, %", "tar@fmr=1e-3": "TAR at FMR 1e-3, %"}
 THRESHOLD = 0.35
@@ -116,10 +116,8 @@ def load_subject(name: str, gamma: float | None = None) -> Subject:
     is_file = Path(name).suffix in (".pt", ".pth") or Path(name).is_file()
     if is_file and gamma is not None:
         raise UserError(f"--gamma {gamma:g} is for names: the ranks of {name} are in the file.")
-    path = find_weights(name if is_file else f"{name}.pt") if gamma is None else None
-    if is_file and path is None:
-        raise UserError(f"{name} is missing: expected an EdgeFace weights file here or in checkpoints/.")
-    if path is None:
+    path = find_edgeface(name) if is_file else find_weights(f"{name}.pt")
+    if path is None or gamma is not None:
         network = build(variant_named(name, gamma)).eval()
         label = name if gamma is None else f"{name}, gamma {gamma:g}"
         return Subject(label, name, network, None)

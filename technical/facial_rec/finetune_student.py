@@ -10,7 +10,6 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.files import sha256_of
-from common.paths import find_weights
 from facial_rec.adapters import add_adapters
 from facial_rec.edgeface import EMBEDDING_DIM, EdgeFace
 from facial_rec.embedder import Embedder, Source
@@ -20,7 +19,7 @@ from facial_rec.identities import Identities, require_without_gaps
 from facial_rec.layer_rates import parameter_groups
 from facial_rec.margin import CosFaceHead
 from facial_rec.weight_average import WeightAverage
-from facial_rec.weights import load_strictly, read_edgeface_state, recognise
+from facial_rec.weights import find_edgeface, load_strictly, read_edgeface_state, recognise
 
 PHOTOS_A_CENTRE = 10  # that many embeddings make a good enough mean
 
@@ -31,9 +30,7 @@ def load_teacher(weights: str, device: torch.device) -> tuple[Embedder, EdgeFace
     A state dict, float or int8, and a TorchScript are read alike. Raises UserError for a file that is missing or
     damaged, or whose keys are no known EdgeFace's.
     """
-    path = find_weights(weights)
-    if path is None:
-        raise UserError(f"{weights} is missing: expected an EdgeFace weights file here or in checkpoints/.")
+    path = find_edgeface(weights)
     state = read_edgeface_state(path)
     variant, network = recognise(state, path)
     load_strictly(network, state, path)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.paths import find_weights
+from common.shipped import restoring
 from facial_rec.edgeface import VARIANTS, EdgeFace, LoRaLin, Variant, build, low_rank
 
 _PACKED = "._packed_params._packed_params"
@@ -25,6 +27,16 @@ _ZIP_START, _PICKLE_START = b"PK", b"\x80"
 _LISTED_KEYS = 8  # how many keys an error spells out
 
 State = dict[str, Tensor]
+
+
+def find_edgeface(name: str | Path) -> Path:
+    """The weights file `name`, here or in `checkpoints/`. Raises UserError, with how to get a shipped one back."""
+    path = find_weights(name)
+    if path is None:
+        raise UserError(
+            f"{name} is missing: expected an EdgeFace weights file here or in checkpoints/.{restoring(name)}"
+        )
+    return path
 
 
 def read_pickle(path: Path) -> Any:

@@ -18,13 +18,12 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.paths import find_weights
-from common.shipped import restoring, weights_sha256
+from common.shipped import weights_sha256
 from dsr.checkpoint import load_dsr
 from dsr.degradation import HR_SIZE, round_to_8bit
 from dsr.model import REFERENCE_SIZE, Dsr
 from facial_rec.edgeface import EdgeFace, normalise
-from facial_rec.weights import load_strictly, read_edgeface_state, recognise
+from facial_rec.weights import find_edgeface, load_strictly, read_edgeface_state, recognise
 from pipeline.export_check import Array, Rounding
 from pipeline.model_metadata import Kind
 from pipeline.onnx_build import (
@@ -73,12 +72,7 @@ def load_sources(kind: Kind, edgeface: str, dsr: str) -> Sources:
         checksums["dsr"] = info.sha256
         names.append("dsr")
     if kind != "dsr":
-        path = find_weights(edgeface)
-        if path is None:
-            raise UserError(
-                f"{edgeface} is missing: expected an EdgeFace weights file here or in checkpoints/."
-                f"{restoring(edgeface)}"
-            )
+        path = find_edgeface(edgeface)
         checksums["edgeface"] = weights_sha256(path)
         state = read_edgeface_state(path)
         name, recogniser = recognise(state, path)

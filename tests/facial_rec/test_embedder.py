@@ -170,6 +170,19 @@ def test_unknown_file_is_named(here: Path, name: str) -> None:
         load_embedder(name)
 
 
+def test_a_shipped_file_that_is_absent_or_another(
+    float_file: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here / "repository" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "SHA256SUMS").write_text(f"{'0' * 64}  edgeface_xxs_dsr.pth\n")
+    with pytest.raises(UserError, match=r"`git checkout checkpoints/edgeface_xxs_dsr\.pth` brings it back"):
+        load_embedder("edgeface_xxs_dsr.pth")
+    mine = float_file.rename(folder / "edgeface_xxs_dsr.pth")
+    assert load_embedder("edgeface_xxs_dsr.pth").source.sha256 == sha256_of(mine), "used all the same"
+    assert "edgeface_xxs_dsr.pth is not the file that SHA256SUMS lists" in capsys.readouterr().err
+
+
 def test_download_can_be_ruled_out(here: Path) -> None:
     with pytest.raises(UserError, match="is missing"):
         load_embedder("edgeface_xxs", allow_download=False)
