@@ -180,8 +180,8 @@ class Validation:
             for size in self.sizes
         }
 
-    def grid(self, model: Dsr, faces: int = 4) -> Tensor:
-        """A picture `(3, H, W)`: for every size rows of LR (enlarged by repetition) | bicubic | DSR | HR."""
+    def grid(self, *models: Dsr, faces: int = 4) -> Tensor:
+        """A picture `(3, H, W)`: for every size rows of LR (enlarged by repetition) | bicubic | each DSR | HR."""
         chosen = torch.linspace(0, len(self.high) - 1, min(faces, len(self.high))).round().long()
         rows = []
         for size in self.sizes:
@@ -189,7 +189,7 @@ class Validation:
             columns = [
                 F.interpolate(low, size=self.high.shape[-2:], mode="nearest"),
                 bicubic_enlarge(low),
-                self.upscale(model, low),
+                *(self.upscale(model, low) for model in models),
                 self.high[chosen],
             ]
             rows += [torch.cat([column[index] for column in columns], dim=2) for index in range(len(low))]

@@ -18,7 +18,7 @@ import torch
 
 from common.errors import UserError
 from common.images import RgbImage, write_png
-from common.paths import REPOSITORY_ROOT, find_dataset, find_weights
+from common.paths import REPOSITORY_ROOT, find_dataset
 from dsr import prepare_dataset
 from dsr.checkpoint import save_dsr
 from dsr.model import Dsr, preset
@@ -66,8 +66,9 @@ def materials(faces: Path | str | None = None, edgeface: str | None = None, dsr:
 
     `faces`: aligned 112x112 faces, a folder per identity or a zip, which is split by person (60 % training, 20 %
     validation, 20 % test); or a folder that has the splits already (`train_processed` and so on). None: made-up people.
-    `edgeface`, `dsr`: weights; None: those in checkpoints/, else for made-up people the demo's own. Weights are not
-    looked for here: who loads them says what is missing. Raises UserError for faces that are.
+    `edgeface`, `dsr`: weights; None: those in checkpoints/, else for made-up people the demo's own, which it trains.
+    For own faces weights are not looked for here: who loads them says what is missing. Raises UserError for faces that
+    are.
     """
     if is_tiny():
         return _tiny_materials()
@@ -113,14 +114,16 @@ def _own_splits(faces: Path) -> tuple[Path, Path, Path]:
 
 
 def _demo_materials(edgeface: str | None, dsr: str | None) -> Materials:
-    out = made_folder() / "demo"
-    demo.main(demo.Config(out=out, edgeface=edgeface))
-    script = out / "edgeface_demo.pt"
-    official = (find_weights(f"{name}.pt") for name in demo.OFFICIAL)
-    used = edgeface or next((str(path) for path in official if path is not None), str(script))
-    train, val, test = (out / "dataset" / f"{split}_processed" for split in SPLITS)
+    cfg = demo.Config(out=made_folder() / "demo", edgeface=edgeface, dsr=dsr)
+    recogniser, upscaler = demo.recogniser_at_hand(cfg), demo.dsr_at_hand(cfg)
+    if recogniser is None or upscaler is None:
+        demo.main(cfg)
+    else:
+        demo.drawn_faces(cfg)
+    recogniser, upscaler = recogniser or cfg.out / "edgeface_demo.pt", upscaler or cfg.out / "dsr" / "dsr.pt"
+    train, val, test = (cfg.out / "dataset" / f"{split}_processed" for split in SPLITS)
     note = "People who do not exist, drawn by dsr.synthetic: the figures show how things work and nothing about faces."
-    return Materials(train, val, test, used, dsr or str(out / "dsr" / "dsr.pt"), note)
+    return Materials(train, val, test, str(recogniser), str(upscaler), note)
 
 
 def _tiny_materials() -> Materials:
