@@ -9,6 +9,7 @@ import torch
 
 from common.errors import UserError
 from facial_rec.edgeface import VARIANTS, count_parameters, get_model
+from pipeline.networks import DEFAULT_EDGEFACE
 
 REPOSITORY = str(Path(__file__).resolve().parents[1])
 PUBLISHED = [name for name in VARIANTS if name != "edgeface_tiny"]
@@ -41,6 +42,16 @@ def test_weights_come_from_checkpoints(elsewhere: Path) -> None:
     x = torch.rand(1, 3, 112, 112) * 2 - 1
     with torch.no_grad():
         assert torch.equal(load("edgeface_xxs")(x), source(x))
+
+
+def test_the_fine_tuned_network_comes_from_its_own_file(elsewhere: Path) -> None:
+    source = get_model("edgeface_xxs")
+    assert count_parameters(load("edgeface_xxs_dsr", pretrained=False)) == count_parameters(source)
+    with pytest.raises(UserError, match=rf"{DEFAULT_EDGEFACE} is missing from checkpoints/"):
+        load("edgeface_xxs_dsr")
+    torch.save(source.state_dict(), elsewhere / DEFAULT_EDGEFACE)
+    loaded = load("edgeface_xxs_dsr").state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in source.state_dict().items())
 
 
 def test_another_network_under_the_name_is_refused(elsewhere: Path) -> None:
