@@ -2,8 +2,9 @@
 # LFW at every resolution, and a report: verification (LR-HR and LR-LR), identification, pictures. Run as: make lfw
 #
 #   SHARED=<folder>     where data/lfw/{lfw_112.zip,pairs.txt} and weights/ lie (../shared)
-#   EDGEFACE=<weights>  one or several, separated by blanks (SHARED's edgeface_xxs_q.pt, and a fine-tuned one if there)
-#   DSR=<checkpoint>    (checkpoints/dsr.pt, runs/dsr/dsr.pt or runs/main/dsr.pt, whichever is there first)
+#   EDGEFACE=<weights>  one or several, separated by blanks (SHARED's edgeface_xxs_q.pt, the original, and beside it
+#                       checkpoints/edgeface_xxs_dsr.pth)
+#   DSR=<checkpoint>    (checkpoints/dsr.pt, else runs/dsr/dsr.pt; none: HR and bicubic only)
 #   SIZES="8 12 ..."    IDENTIFY="16"    THREADS=0    OUT=runs/lfw
 #
 # Everything computed is kept in .cache/: stopped, it goes on where it was; run again, it takes a minute or two.
@@ -23,16 +24,15 @@ for file in "$images" "$pairs"; do
   [ -f "$file" ] || { say "error: $file is missing. SHARED=<folder> names the folder that holds data/lfw." >&2; exit 2; }
 done
 
-EDGEFACE=${EDGEFACE:-$SHARED/weights/edgeface_xxs_q.pt $(first_file checkpoints/edgeface_finetuned.pth runs/finetune/edgeface_finetuned.pth)}
-DSR=${DSR:-$(first_file checkpoints/dsr.pt runs/dsr/dsr.pt runs/main/dsr.pt)}
-options=(--threads "$THREADS")
-for weights in $EDGEFACE; do options+=(--edgeface "$weights"); done
-if [ -n "$DSR" ]; then
-  options+=(--dsr "$DSR")
-else
+EDGEFACE=${EDGEFACE:-$SHARED/weights/edgeface_xxs_q.pt $(first_file checkpoints/edgeface_xxs_dsr.pth)}
+DSR=${DSR:-$(first_file checkpoints/dsr.pt runs/dsr/dsr.pt)}
+DSR=${DSR:-none}
+if [ "$DSR" = none ]; then
   say "There is no DSR (checkpoints/dsr.pt): HR and bicubic only. Train one with \`python -m dsr.train_dsr\`."
 fi
-say "recognisers: $EDGEFACE; DSR: ${DSR:-none}"
+options=(--threads "$THREADS" --dsr "$DSR")
+for weights in $EDGEFACE; do options+=(--edgeface "$weights"); done
+say "recognisers: $EDGEFACE; DSR: $DSR"
 
 # shellcheck disable=SC2086  # sizes are a list
 .venv/bin/python -m pipeline.evaluate_resolutions --images "$images" --pairs "$pairs" --vlr-size $SIZES \
