@@ -10,34 +10,23 @@ from __future__ import annotations
 
 import http.client
 import json
-import re
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+from api_process import FORM, form_of, photo_of, running_server
 
 from common import cli
 from common.errors import UserError
-from common.paths import find_weights
 from common.progress import progress_bar
-from dsr.synthetic import render_scene
 from facial_rec.tables import format_table
 from pipeline.recogniser import CHAIN, EDGEFACE
 
 HEADER = ("clients", "requests", "a second", "p50, ms", "p99, ms", "lost", "wrong", "memory, MB")
-BOUNDARY = "boundary-of-the-form"
 CLOSE = 1e-4  # the same pair in another batch: the distance moves by rounding only
-START_SECONDS = 120
 Answer = dict[str, Any]
 
 
@@ -70,10 +59,11 @@ class Asked:
 
 def main(cfg: Config) -> None:
     """Print the table. Raises UserError for an answer that is lost or wrong, after the table."""
-    forms = [form_of(person, other, cfg.side) for person in range(4) for other in (person, person + 1)]
-    with server(cfg) as (port, memory):
+    forms = [pair_of(person, other, cfg.side) for person in range(4) for other in (person, person + 1)]
+    with running_server(cfg.edgeface, cfg.chain, "--threads", str(cfg.threads)) as server:
+        port = server.port
         expected = [ask(port, form).answer for form in forms]
-        first = memory()
+        first = server.memory()
         rows, bad = [], 0
         for clients in cfg.clients:
             begin = time.perf_counter()
@@ -87,7 +77,7 @@ def main(cfg: Config) -> None:
             bad += lost + wrong
             half, late = np.percentile([1000 * one.seconds for one in asked], [50, 99])
             rate = len(asked) / seconds
-            figures = (f"{rate:.1f}", f"{half:.0f}", f"{late:.0f}", str(lost), str(wrong), f"{memory():.0f}")
+            figures = (f"{rate:.1f}", f"{half:.0f}", f"{late:.0f}", str(lost), str(wrong), f"{server.memory():.0f}")
             rows.append([str(clients), str(len(asked)), *figures])
     print(format_table(HEADER, rows))
     matches = sum(one["match"] for one in expected)
@@ -114,7 +104,7 @@ def ask(port: int, form: bytes) -> Asked:
     begin = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        connection.request("POST", "/verify", form, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
+        connection.request("POST", "/verify", form, {"Content-Type": FORM})
         response = connection.getresponse()
         status, content = response.status, json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError):
@@ -124,59 +114,9 @@ def ask(port: int, form: bytes) -> Asked:
     return Asked(time.perf_counter() - begin, status, content)
 
 
-def form_of(person: int, other: int, side: int) -> bytes:
+def pair_of(person: int, other: int, side: int) -> bytes:
     """A form for /verify: a large photo of one person and a small one of another, or of the same."""
-    photos = {"image1": photo_of(person, 0, side), "image2": photo_of(other, 1, 60)}
-    parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="a.jpg"\r\n\r\n'.encode() + data
-        for name, data in photos.items()
-    ]
-    return b"\r\n".join([*parts, f"--{BOUNDARY}--\r\n".encode()])
-
-
-def photo_of(person: int, image: int, side: int) -> bytes:
-    """A JPEG of nobody."""
-    scene = cv2.cvtColor(render_scene(0, person, image)[0], cv2.COLOR_RGB2BGR)
-    way = cv2.INTER_AREA if side < len(scene) else cv2.INTER_CUBIC
-    done, data = cv2.imencode(".jpg", cv2.resize(scene, (side, side), interpolation=way))
-    assert done
-    return bytes(data)
-
-
-@contextmanager
-def server(cfg: Config) -> Iterator[tuple[int, Callable[[], float]]]:
-    """The port of a server, and its memory in MB whenever it is called. Raises UserError where it does not start."""
-    models = [str(Path(find_weights(name) or name).absolute()) for name in (cfg.edgeface, cfg.chain)]
-    flags = ["--port", "0", "--threads", str(cfg.threads), "--edgeface", models[0], "--chain", models[1]]
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "log")
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.api", *flags], cwd=folder, stdout=file, stderr=file
-            )
-        try:
-            yield port_of(process, log), lambda: resident(process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
-def port_of(process: subprocess.Popen[bytes], log: Path) -> int:
-    """Where the server listens, once it does."""
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        found = re.search(r"running on http://[\d.]+:(\d+)", log.read_text())
-        if found:
-            return int(found[1])
-        time.sleep(0.1)
-    raise UserError(f"The server did not start: {log.read_text().strip()[-500:]}")
-
-
-def resident(process: int) -> float:
-    """Memory of a process, in MB."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024 / 1e6
+    return form_of(image1=("a.jpg", photo_of(person, 0, side)), image2=("b.jpg", photo_of(other, 1, 60)))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,21 @@
-"""Made-up faces and tiny networks for the tests of the chain."""
+"""Made-up faces, tiny networks, and a PostgreSQL server for the tests of the chain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx.helper
 import onnx.parser
+import psycopg
 import pytest
 import torch
 
@@ -22,6 +29,9 @@ from facial_rec.edgeface import get_model
 from facial_rec.thresholds import Thresholds
 from pipeline.degradations import to_tensor
 from pipeline.model_metadata import Kind, ModelMetadata
+
+NUMBERS = count()
+USER = "postgres"  # made by Debian's package; initdb refuses root
 
 
 def made_face(person: int, photo: int, size: int = 112) -> RgbImage:
@@ -189,3 +199,45 @@ def photo_of() -> Callable[..., RgbImage]:
         return image
 
     return paste
+
+
+@contextmanager
+def running_server(binaries: Path) -> Iterator[str]:
+    """Start a server in a new folder; the URL of its database `postgres`. Stopped and removed at the end."""
+    as_root = os.geteuid() == 0
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: a socket's path has at most 107 characters
+    if as_root:
+        shutil.chown(folder, USER)
+
+    def run(*command: str) -> None:
+        prefix = ["runuser", "-u", USER, "--"] if as_root else []
+        subprocess.run([*prefix, *command], cwd="/", check=True, capture_output=True, text=True)
+
+    data = str(folder / "data")
+    settings = f"-k {folder} -c listen_addresses= -c fsync=off -c maintenance_work_mem=400MB"
+    log = str(folder / "log")
+    try:
+        run(str(binaries / "initdb"), "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
+        run(str(binaries / "pg_ctl"), "-D", data, "-o", settings, "-l", log, "-w", "start")
+        try:
+            yield f"postgresql://{USER}@/postgres?host={folder}"
+        finally:
+            run(str(binaries / "pg_ctl"), "-D", data, "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(pgvector: Path) -> Iterator[str]:
+    """The URL of the database `postgres` of a PostgreSQL server; skips the test where there is none with pgvector."""
+    with running_server(pgvector) as url:
+        yield url
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    """The URL of a new database."""
+    name = f"test_{next(NUMBERS)}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    return postgres.replace("/postgres?", f"/{name}?")

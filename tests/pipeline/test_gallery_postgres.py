@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import chain, count
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +25,6 @@ from pipeline.recognise import Config, main
 
 DIM = 32
 SHA = "ab" * 32
-NUMBERS = count()
-USER = "postgres"  # made by Debian's package; initdb refuses root
 
 ENROLS = """
 import sys, numpy as np
@@ -41,63 +36,22 @@ for turn in range(12):
 """
 
 
-@contextmanager
-def running_server(binaries: Path) -> Iterator[str]:
-    """Start a server in a new folder; the URL of its database `postgres`. Stopped and removed at the end."""
-    as_root = os.geteuid() == 0
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: a socket's path has at most 107 characters
-    if as_root:
-        shutil.chown(folder, USER)
-
-    def run(*command: str) -> None:
-        prefix = ["runuser", "-u", USER, "--"] if as_root else []
-        subprocess.run([*prefix, *command], cwd="/", check=True, capture_output=True, text=True)
-
-    data = str(folder / "data")
-    settings = f"-k {folder} -c listen_addresses= -c fsync=off -c maintenance_work_mem=400MB"
-    log = str(folder / "log")
-    try:
-        run(str(binaries / "initdb"), "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
-        run(str(binaries / "pg_ctl"), "-D", data, "-o", settings, "-l", log, "-w", "start")
-        try:
-            yield f"postgresql://{USER}@/postgres?host={folder}"
-        finally:
-            run(str(binaries / "pg_ctl"), "-D", data, "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def server(pgvector: Path) -> Iterator[str]:
-    with running_server(pgvector) as url:
-        yield url
-
-
-@pytest.fixture
-def url(server: str) -> str:
-    """A new database."""
-    name = f"test_{next(NUMBERS)}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return server.replace("/postgres?", f"/{name}?")
-
-
-def opened(url: str) -> Gallery:
-    return open_gallery(url, SHA, DIM)
+def opened(database: str) -> Gallery:
+    return open_gallery(database, SHA, DIM)
 
 
 def made(person: int, count: int = 1, dim: int = DIM) -> Vectors:
     return check_embeddings(np.random.default_rng(person).standard_normal((count, dim)), dim)
 
 
-def test_what_is_enrolled_is_found_and_what_is_deleted_is_not(url: str) -> None:
-    with opened(url) as gallery:
+def test_what_is_enrolled_is_found_and_what_is_deleted_is_not(database: str) -> None:
+    with opened(database) as gallery:
         assert gallery.search(made(1)) == [[]]
         ids = gallery.enrol(" Ann ", made(1, 3), [{"file": f"{n}.jpg"} for n in range(3)])
         gallery.enrol("Zoë", 7.5 * made(2, 1))
         gallery.enrol("Ann", made(3)[0], {"nul": "\0", "half": "\ud800"})
         assert len(set(ids)) == 3
-    with open_gallery(url, SHA, DIM, create=False) as gallery:
+    with open_gallery(database, SHA, DIM, create=False) as gallery:
         assert len(gallery) == 5
         assert [(one.name, one.embeddings) for one in gallery.people()] == [("Ann", 4), ("Zoë", 1)]
         (best, second), *_ = found = gallery.search(np.concatenate([made(1, 3)[1:2], made(2)]))
@@ -115,8 +69,8 @@ def test_what_is_enrolled_is_found_and_what_is_deleted_is_not(url: str) -> None:
             gallery.enrol("Bo", np.zeros(DIM))
 
 
-def test_a_transaction_is_kept_whole_or_not_at_all(url: str) -> None:
-    with opened(url) as gallery, opened(url) as other:
+def test_a_transaction_is_kept_whole_or_not_at_all(database: str) -> None:
+    with opened(database) as gallery, opened(database) as other:
         gallery.enrol("Ann", made(1))
         with suppress(KeyError), gallery.transaction():
             gallery.enrol("Bo", made(2))
@@ -132,26 +86,26 @@ def test_a_transaction_is_kept_whole_or_not_at_all(url: str) -> None:
         assert [one.name for one in other.people()] == ["Ann", "Cy"]
 
 
-def test_two_processes_enrol_at_the_same_time(url: str) -> None:
-    processes = [subprocess.Popen([sys.executable, "-c", ENROLS, url, who]) for who in ("a", "b")]
+def test_two_processes_enrol_at_the_same_time(database: str) -> None:
+    processes = [subprocess.Popen([sys.executable, "-c", ENROLS, database, who]) for who in ("a", "b")]
     assert [process.wait() for process in processes] == [0, 0]
-    with opened(url) as gallery:
+    with opened(database) as gallery:
         people = {one.name: one.embeddings for one in gallery.people()}
         assert people == {"both": 24} | {f"{who} {turn}": 2 for who in "ab" for turn in range(12)}
 
 
-def test_embeddings_of_another_model_are_refused(url: str) -> None:
-    opened(url).close()
+def test_embeddings_of_another_model_are_refused(database: str) -> None:
+    opened(database).close()
     for sha, dim in (("cd" * 32, DIM), (SHA, DIM + 1)):
         with pytest.raises(UserError, match=r"PostgreSQL database 'test_.*holds embeddings of model abababababab"):
-            open_gallery(url, sha, dim)
+            open_gallery(database, sha, dim)
 
 
-def test_what_cannot_be_opened_is_named(url: str, server: str) -> None:
+def test_what_cannot_be_opened_is_named(database: str, postgres: str) -> None:
     with pytest.raises(UserError, match="There is no gallery in PostgreSQL database 'test_"):
-        open_gallery(url, SHA, DIM, create=False)
+        open_gallery(database, SHA, DIM, create=False)
     with pytest.raises(UserError, match=r"no_such_database.*cannot be used"):
-        opened(server.replace("/postgres?", "/no_such_database?"))
+        opened(postgres.replace("/postgres?", "/no_such_database?"))
     with pytest.raises(UserError, match=r"cannot be used \(.*Does the server run") as error:
         opened("postgresql://someone:secret@127.0.0.1:1/faces")
     assert "secret" not in str(error.value)
@@ -160,14 +114,14 @@ def test_what_cannot_be_opened_is_named(url: str, server: str) -> None:
     assert "sec%ret" not in str(error.value)
 
 
-def test_a_connection_that_breaks_is_named(url: str, server: str) -> None:
-    with opened(url) as gallery:
+def test_a_connection_that_breaks_is_named(database: str, postgres: str) -> None:
+    with opened(database) as gallery:
         gallery.enrol("Ann", made(1))
-        with psycopg.connect(server, autocommit=True) as connection:
+        with psycopg.connect(postgres, autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test\\_%'")
         with pytest.raises(UserError, match="What was enrolled before is kept"):
             gallery.enrol("Bo", made(2))
-    with opened(url) as gallery:
+    with opened(database) as gallery:
         assert [one.name for one in gallery.people()] == ["Ann"]
 
 
@@ -181,14 +135,14 @@ def recall(found: list[list[Match]], exact: list[list[Match]]) -> float:
     return float(np.mean([len({*mine} & {*right}) / len(right) for mine, right in pairs]))
 
 
-def test_both_stores_give_the_same_top_5(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_stores_give_the_same_top_5(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """3,000 unit vectors of 1,500 people, at 128 numbers; the index is used, and finds what looking at all finds."""
     dim, people = 128, 1500
     chance = np.random.default_rng(0)
     centres = chance.standard_normal((people, dim))
     shots = centres[:, None] + 0.7 * chance.standard_normal((people, 2, dim))
     probes = centres[:100] + 0.7 * chance.standard_normal((100, dim))
-    with open_gallery(tmp_path / "g.sqlite", SHA, dim) as small, open_gallery(url, SHA, dim) as large:
+    with open_gallery(tmp_path / "g.sqlite", SHA, dim) as small, open_gallery(database, SHA, dim) as large:
         for gallery in (small, large):
             with gallery.transaction():
                 for person in range(people):
@@ -209,24 +163,24 @@ def test_both_stores_give_the_same_top_5(url: str, tmp_path: Path, monkeypatch: 
 
 
 def test_benchmark_times_it_beside_sqlite_and_empties_it(
-    url: str, tmp_path: Path, write_onnx: Callable[..., Path]
+    database: str, tmp_path: Path, write_onnx: Callable[..., Path]
 ) -> None:
     write_onnx(tmp_path / "edgeface.onnx", "edgeface")
     setting = Setting(Files(str(tmp_path), str(tmp_path), edgeface="", dsr=""), threads=1)
-    with open_gallery(url, benchmark_gallery.SHA256, benchmark_gallery.DIM) as gallery:
+    with open_gallery(database, benchmark_gallery.SHA256, benchmark_gallery.DIM) as gallery:
         gallery.enrol("left by an interrupted run", np.ones(benchmark_gallery.DIM))
-    rows = time_galleries(40, setting, rounds=1, url=url)
+    rows = time_galleries(40, setting, rounds=1, url=database)
     assert [(row.contender.runtime, row.contender.size, row.recall) for row in rows] == [
         ("sqlite", 40, 1.0),
         ("postgresql", 40, 1.0),
     ]
     assert all(row.ms and row.ratio and row.first_search_ms for row in rows)
-    with open_gallery(url, benchmark_gallery.SHA256, benchmark_gallery.DIM) as gallery:
+    with open_gallery(database, benchmark_gallery.SHA256, benchmark_gallery.DIM) as gallery:
         assert not len(gallery)
 
 
 def test_the_command_line_enrols_and_identifies_as_with_sqlite(
-    url: str,
+    database: str,
     tmp_path: Path,
     onnx_files: dict[str, str],
     face: Callable[..., RgbImage],
@@ -242,7 +196,7 @@ def test_the_command_line_enrols_and_identifies_as_with_sqlite(
         write_png(tmp_path / "known" / f"{person}.png", face(person, 0))
         write_png(tmp_path / "new" / f"{person}.png", face(person, 1, 112 if person % 2 else 20))
     found = {}
-    for where in (url, str(tmp_path / "people.sqlite")):
+    for where in (database, str(tmp_path / "people.sqlite")):
         for person in range(7):
             recognise("enrol", f"P{person}", str(tmp_path / "known" / f"{person}.png"), "--gallery", where)
         capsys.readouterr()

@@ -43,9 +43,9 @@ def dsr_file(write_onnx: Callable[..., Path], tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def service(onnx_files: dict[str, str], dsr_file: Path, blocks: Any, tmp_path: Path) -> Callable[..., Service]:
-    def made(dsr: bool = True, **limits: Any) -> Service:
+    def made(dsr: bool = True, gallery: str | None = None, **limits: Any) -> Service:
         recogniser = Recogniser(RecogniserSettings(**onnx_files, threads=1), blocks)
-        people = People(recogniser, str(tmp_path / "people.sqlite"))
+        people = People(recogniser, gallery or str(tmp_path / "people.sqlite"))
         return Service(recogniser, load_dsr_onnx(dsr_file) if dsr else None, people, Limits(**limits))
 
     return made
@@ -56,8 +56,8 @@ def make(service: Callable[..., Service]) -> Iterator[Make]:
     """Clients of apps with the access and limits that are given."""
     with ExitStack() as stack:
 
-        def made(access: Access | None = None, ui: Path | None = None, dsr: bool = True, **limits: Any) -> TestClient:
-            app = create_app(service(dsr, **limits), access or Access(loopback=True), ui)
+        def made(access: Access | None = None, ui: Path | None = None, dsr: bool = True, **given: Any) -> TestClient:
+            app = create_app(service(dsr, **given), access or Access(loopback=True), ui)
             return stack.enter_context(TestClient(app, base_url="http://localhost:8000", raise_server_exceptions=False))
 
         yield made
