@@ -1,7 +1,8 @@
 """Write the examples in the API's description: what a running server answers to made-up faces.
 
+rm -f runs/examples.sqlite
 python -m pipeline.api --gallery runs/examples.sqlite &
-python tools/api_examples.py
+python tools/api_examples.py; kill %1
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from common.files import write_json
 from dsr.synthetic import render_scene
 
 SHOWN_NUMBERS = 4  # of the 512 of an embedding
+ATTEMPTS = 7  # to connect: the server may be starting still
 SMALL = 48  # side of the photo with a small face, of about 20 pixels
 
 
@@ -34,7 +36,7 @@ class Config:
 
 def main(cfg: Config) -> None:
     """Ask every route, and write what it says."""
-    with httpx.Client(base_url=cfg.server) as client:
+    with httpx.Client(base_url=cfg.server, transport=httpx.HTTPTransport(retries=ATTEMPTS), timeout=60) as client:
         large, other, small = made_photo(3, 0), made_photo(3, 1), made_photo(3, 2, SMALL)
         answers = {
             "welcome": client.get("/"),
