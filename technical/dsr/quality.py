@@ -1,4 +1,4 @@
-"""Image quality in float on [0, 1]: PSNR, SSIM and LPIPS, one figure an image."""
+"""Image quality in float on [0, 1]: PSNR, SSIM and LPIPS, one figure an image; and whether a grid shows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import kornia
 import torch
 from torch import Tensor
 
+from common.errors import UserError
 from dsr.losses import LpipsLoss
 
 SSIM_WINDOW = 11
@@ -45,3 +46,22 @@ def _check(images: Tensor, reference: Tensor) -> None:
         raise ValueError(f"expected two (B, 3, H, W) batches, found {tuple(images.shape)}, {tuple(reference.shape)}")
     if not (images.is_floating_point() and reference.is_floating_point()):
         raise ValueError(f"expected float images in [0, 1], found {images.dtype} and {reference.dtype}")
+
+
+def border_steps(images: Tensor, cell: int) -> float:
+    """How visible a grid of `cell` pixels is in `(B, C, H, W)`: mean step across its lines / mean step elsewhere.
+
+    A step is the absolute difference of two neighbouring pixels, along rows and columns. 1 where no grid shows.
+    Raises UserError for flat images, which have no steps, and for a cell below 2 pixels.
+    """
+    if cell < 2:
+        raise UserError(f"cells of {cell} pixel have no inside: expected 2 or more.")
+    across, inside = [], []
+    for axis in (2, 3):
+        steps = images.diff(dim=axis).abs().transpose(0, axis).flatten(1).mean(1)
+        at_border = torch.arange(1, len(steps) + 1, device=images.device) % cell == 0
+        across.append(steps[at_border].mean())
+        inside.append(steps[~at_border].mean())
+    if not float(sum(inside)) > 0:
+        raise UserError("images without any step inside their cells: expected pictures, found flat ones.")
+    return float(sum(across) / sum(inside))

@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common.errors import UserError
 from dsr.losses import LpipsLoss, find_lpips_backbone
-from dsr.quality import lpips_distance, psnr, ssim
+from dsr.quality import border_steps, lpips_distance, psnr, ssim
 
 Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 both = pytest.mark.parametrize("measure", [psnr, ssim])
@@ -119,3 +119,22 @@ def test_the_backbone_is_looked_for(alexnet: Path, tmp_path: Path, monkeypatch: 
     assert find_lpips_backbone(alexnet) == alexnet
     with pytest.raises(UserError, match=r"none\.pth is missing: expected torchvision's alex weights, from https"):
         find_lpips_backbone(tmp_path / "none.pth")
+
+
+def test_border_steps_see_a_grid_and_nothing_else() -> None:
+    noise = torch.rand(8, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    assert border_steps(noise, 7) == pytest.approx(1.0, abs=0.02)
+    ramp = torch.linspace(0, 1, 56).expand(1, 3, 56, 56) + torch.linspace(0, 1, 56)[:, None]
+    assert border_steps(ramp, 7) == pytest.approx(1.0, abs=1e-4)
+    rows = ramp + (torch.arange(56) // 7).float()  # every border along a row steps up by 1 more, none along a column
+    ratio = border_steps(rows, 7)
+    assert ratio == pytest.approx((1 + 2 / 55) / (2 / 55), rel=1e-3)
+    assert border_steps(rows.transpose(2, 3), 7) == pytest.approx(ratio)
+    assert border_steps(rows, 8) < 2
+
+
+def test_border_steps_need_pictures_and_cells() -> None:
+    with pytest.raises(UserError, match="found flat ones"):
+        border_steps(torch.full((1, 3, 28, 28), 0.5), 7)
+    with pytest.raises(UserError, match="cells of 1 pixel have no inside"):
+        border_steps(torch.rand(1, 3, 28, 28), 1)
