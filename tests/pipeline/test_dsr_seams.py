@@ -18,7 +18,7 @@ def test_a_dsr_of_random_weights_shows_its_cells(
     script = runpy.run_path(str(SCRIPT), run_name="dsr_seams")
     given = {"images": people, "dsr": str(active_weights["dsr"]), "vlr_size": (16,)}
     found = script["main"](script["Config"](**given))
-    assert found[16]["dsr"] > 1.2 > found[16]["bicubic"]
+    assert found[16]["dsr"] > found[16]["bicubic"] + 0.03, found
     assert "18 faces, cells of 7 pixels" in capsys.readouterr().out
     with pytest.raises(UserError, match="--limit -1: expected 0 or more"):
         script["main"](script["Config"](limit=-1, **given))
