@@ -54,16 +54,25 @@ def _web_tools() -> Path | None:
     return folder if programs and (folder / ".bin" / "vitest").exists() else None
 
 
+def _exports() -> Path | None:
+    """`checkpoints/`, where it has the exported models that the API and the page take by default."""
+    folder = REPOSITORY / "checkpoints"
+    names = ("edgeface.onnx", "chain.onnx", "dsr.onnx")
+    return folder if all((folder / name).is_file() for name in names) else None
+
+
 SHARED_ABSENT = "../shared is absent: nothing was tested on real faces and weights"
 CUDA_ABSENT = "CUDA is absent: nothing was tested on a GPU"
 PGVECTOR_ABSENT = "PostgreSQL with pgvector is absent (tools/pgvector.sh installs it): that gallery was not tested"
 WEB_ABSENT = "Chromium or the page's packages are absent (npm ci in technical/pipeline/web): the page was not tested"
+EXPORTS_ABSENT = "checkpoints/ lacks edgeface.onnx, chain.onnx or dsr.onnx: the page was not tested with them"
 # A skip with one of these reasons hides nothing, as long as the reason is true.
 EXCUSED_SKIPS: dict[str, Callable[[], bool]] = {
     SHARED_ABSENT: lambda: not SHARED.is_dir(),
     CUDA_ABSENT: _cuda_absent,
     PGVECTOR_ABSENT: lambda: _pgvector_server() is None,
     WEB_ABSENT: lambda: _web_tools() is None,
+    EXPORTS_ABSENT: lambda: _exports() is None,
 }
 
 
@@ -98,6 +107,15 @@ def node_modules() -> Path:
     folder = _web_tools()
     if folder is None:
         pytest.skip(WEB_ABSENT)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exports() -> Path:
+    """The folder of the exported models that are used by default; skips the test where one is absent."""
+    folder = _exports()
+    if folder is None:
+        pytest.skip(EXPORTS_ABSENT)
     return folder
 
 

@@ -19,6 +19,9 @@ PACKAGES = ("common", "facial_rec", "dsr", "pipeline")  # each may import itself
 IMPORT_EXCEPTIONS = {("facial_rec.finetune_edgeface", "dsr")}
 TORCH_IN_COMMON = {"common.device"}
 MAX_FILE_BYTES = 8 * 1024 * 1024
+# The page, as the tests of the page take it: made-up people, which tests/pipeline/web/test_screenshot.py asserts.
+SCREENSHOT = REPOSITORY / "technical" / "pipeline" / "web" / "screenshot.png"
+MAX_SCREENSHOT_BYTES = 300_000
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
 
@@ -126,7 +129,8 @@ def test_git_holds_no_built_or_big_file() -> None:
 
 
 def test_git_holds_no_photo() -> None:
-    assert not [path for path in tracked_files() if path.suffix.lower() in IMAGE_SUFFIXES]
+    assert [path for path in tracked_files() if path.suffix.lower() in IMAGE_SUFFIXES] == [SCREENSHOT]
+    assert SCREENSHOT.stat().st_size < MAX_SCREENSHOT_BYTES
 
 
 # In pieces, so that this file does not hold what it looks for.

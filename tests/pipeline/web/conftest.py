@@ -8,14 +8,16 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.files import write_json
 from facial_rec.thresholds import DevelopmentSet, MadeFor, SizeThresholds, Thresholds
 from pipeline.export import metadata_of
 from pipeline.export_graphs import load_sources, onnx_graph
-from pipeline.model_metadata import Kind
+from pipeline.model_metadata import Kind, Precision
 from pipeline.onnx_build import finished
+from pipeline.onnx_precision import converted
 from pipeline.run_record import FORMAT
 
 WEB = Path(__file__).resolve().parents[3] / "technical" / "pipeline" / "web"
@@ -53,16 +55,17 @@ def onnx_folder(active_weights: dict[str, Path], tmp_path_factory: pytest.TempPa
     return folder
 
 
-def export_to(folder: Path, edgeface: str, dsr: str) -> None:
+def export_to(folder: Path, edgeface: str, dsr: str, precision: Precision = "float32") -> None:
     """The three graphs, without the comparison with PyTorch that `pipeline.export` makes."""
     for kind in KINDS:
         sources = load_sources(kind, edgeface, dsr)
-        model = finished(onnx_graph(kind, sources), metadata_of(kind, "float32", sources, None))
+        graph = converted(onnx_graph(kind, sources), kind, precision, np.empty((0, 112, 112, 3), np.uint8))
+        model = finished(graph, metadata_of(kind, precision, sources, None))
         (folder / f"{kind}.onnx").write_bytes(model.SerializeToString())
 
 
 @pytest.fixture(scope="session")
-def export() -> Callable[[Path, str, str], None]:
+def export() -> Callable[..., None]:
     return export_to
 
 

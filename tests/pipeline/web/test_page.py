@@ -204,23 +204,57 @@ def test_embeddings_as_in_python(node: Callable[..., str], dist: Path, models: P
     print(run(node, "embeddings", dist, models, photos, shots))
 
 
+@pytest.fixture
+def compare(
+    node: Callable[..., str], dist: Path, photos: Path, shots: Path, tmp_path: Path
+) -> Callable[..., tuple[Path, ...]]:
+    """Embeddings in the page and in Python, by the models in a folder, of made-up photos and of `further`.
+
+    The arguments of `run` from `dist` on.
+    """
+
+    def compared(folder: Path, further: dict[str, bytes] | None = None) -> tuple[Path, ...]:
+        taken = Path(shutil.copytree(photos, tmp_path / "photos"))
+        for name, content in (further or {}).items():
+            (taken / name).write_bytes(content)
+        write_expected(Recogniser(settings_of(folder)), taken, [])
+        names = {kind: str(folder / f"{kind}.onnx") for kind in ("edgeface", "dsr", "chain")}
+        web_models.main(web_models.Config(**names, out=tmp_path / "models"))
+        print(run(node, "embeddings", dist, tmp_path / "models", taken, shots))
+        return dist, tmp_path / "models", taken, shots
+
+    return compared
+
+
+def test_embeddings_of_fp16_models(
+    compare: Callable[..., object], export: Callable[..., None], active_weights: dict[str, Path], tmp_path: Path
+) -> None:
+    export(tmp_path, str(active_weights["edgeface"]), str(active_weights["dsr"]), "fp16")
+    compare(tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
 def test_embeddings_of_real_weights_and_photos(
-    node: Callable[..., str],
-    dist: Path,
-    onnx_folder: Path,
-    photos: Path,
-    shots: Path,
+    compare: Callable[..., object],
+    export: Callable[..., None],
+    active_weights: dict[str, Path],
     shared: Path,
-    export: Callable[[Path, str, str], None],
     tmp_path: Path,
+    precision: str,
 ) -> None:
     """EdgeFace-XXS, on the made-up photos and on eight raw ones of LFW."""
-    export(tmp_path, str(shared / "weights" / "edgeface_xxs_q.pt"), str(onnx_folder / "dsr.pt"))
-    photos = shutil.copytree(photos, tmp_path / "photos")
+    export(tmp_path, str(shared / "weights" / "edgeface_xxs_q.pt"), str(active_weights["dsr"]), precision)
     raw = ImageStore(shared / "data" / "lfw" / "lfw_raw250_sample.zip")
-    for number, name in enumerate(raw.names[:8], start=1):
-        (photos / f"raw_{number}{Path(name).suffix}").write_bytes(raw.read_bytes(name))
-    write_expected(Recogniser(settings_of(tmp_path)), photos, [])
-    names = {kind: str(tmp_path / f"{kind}.onnx") for kind in ("edgeface", "dsr", "chain")}
-    web_models.main(web_models.Config(**names, out=tmp_path / "models"))
-    print(run(node, "embeddings", dist, tmp_path / "models", photos, shots))
+    names = enumerate(raw.names[:8], start=1)
+    compare(tmp_path, {f"raw_{number}{Path(name).suffix}": raw.read_bytes(name) for number, name in names})
+
+
+def test_models_in_checkpoints(
+    node: Callable[..., str], compare: Callable[..., tuple[Path, ...]], exports: Path, shots: Path
+) -> None:
+    """As in Python; and the picture of the page that is in the README."""
+    print(run(node, "screenshot", *compare(exports)))
+    path = shots / "screenshot.png"
+    with Image.open(path) as taken:
+        reduced = taken.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.save(path, optimize=True)
