@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The API and the page, from a trained DSR: export what is missing, build the page, serve both. Run as: make serve
 #
-#   DSR=<checkpoint>    (checkpoints/dsr.pt, runs/dsr/dsr.pt or runs/main/dsr.pt, whichever is there first)
+#   DSR=<checkpoint>    (checkpoints/dsr.pt or runs/dsr/dsr.pt, whichever is there first)
 #   EDGEFACE=<weights>  (edgeface_xxs_dsr.pth in checkpoints/, else edgeface_xxs.pt, in checkpoints/ or downloaded)
 #   CALIBRATION=<thresholds>  RESULTS=<record of pipeline.evaluate_resolutions>
 #   PORT=8000  LISTEN=127.0.0.1  SERVE_OPTIONS="--detector yunet"
@@ -24,7 +24,7 @@ done
 if [ ${#wanted[@]} -gt 0 ]; then
   weights=${EDGEFACE:-$(first_file checkpoints/edgeface_xxs_dsr.pth)}
   weights=${weights:-edgeface_xxs.pt}
-  dsr=${DSR:-$(first_file checkpoints/dsr.pt runs/dsr/dsr.pt runs/main/dsr.pt)}
+  dsr=${DSR:-$(first_file checkpoints/dsr.pt runs/dsr/dsr.pt)}
   if [ -z "$dsr" ]; then
     say "error: there is no DSR. Train one (python -m dsr.train_dsr), name one (DSR=<checkpoint>), or try with made-up"
     say "people only: make demo, then make serve DSR=runs/demo/dsr/dsr.pt EDGEFACE=runs/demo/edgeface_demo.pt"
