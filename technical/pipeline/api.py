@@ -89,7 +89,7 @@ def read_token(file: Path | None) -> str | None:
 
 
 def load_dsr(name: str, recogniser: Recogniser) -> OnnxModel | None:
-    """The DSR of the chain on its own; None where the default one is not there.
+    """The DSR of the chain on its own; None where the default one is not there, or is of another chain.
 
     Raises UserError for another name that is not there, and for a DSR of other weights than the chain's.
     """
@@ -98,7 +98,11 @@ def load_dsr(name: str, recogniser: Recogniser) -> OnnxModel | None:
     dsr = load_dsr_onnx(name, recogniser.settings.threads, recogniser.settings.batch_size)
     _, chain = recogniser.models
     if dsr.metadata.source_sha256.get("dsr") != chain.metadata.source_sha256["dsr"]:
-        raise UserError(f"{dsr.path} and {chain.path} hold different DSRs. Export both from the same checkpoint.")
+        told = f"{dsr.path} and {chain.path} hold different DSRs. Export both from the same checkpoint."
+        if name != DSR:
+            raise UserError(told)
+        print(f"[api] no /upscale: {told}")
+        return None
     return dsr
 
 

@@ -77,8 +77,8 @@ def main(cfg: Config) -> list[Path]:
 
 
 def _check_same(results: Mapping[str, Any]) -> None:
-    listed = shipped_files()
-    other = [one["file"] for one in results["files"] if listed.get(one["file"], one["sha256"]) != one["sha256"]]
+    listed, measured = shipped_files(), results["run"]["weights"]
+    other = [name for name, sha256 in measured.items() if listed.get(name, sha256) != sha256]
     if other:
         raise UserError(f"the results are of other files than checkpoints/SHA256SUMS lists: {', '.join(other)}.")
 
