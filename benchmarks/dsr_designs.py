@@ -27,7 +27,7 @@ from common.progress import progress_bar
 from dsr.data import FaceReader, SizeChoice, evenly_spaced, to_float
 from dsr.degradation import bicubic_enlarge, canonical_reduce
 from dsr.losses import charbonnier_loss
-from dsr.model import Dsr, DsrConfig
+from dsr.model import Dsr, DsrConfig, preset
 from dsr.quality import psnr
 from dsr.training import GRADIENT_CLIP, average_of, learning_rate, reduce_batch, reduction_named
 from facial_rec.faceset import FaceSet
@@ -38,9 +38,10 @@ from pipeline.export_graphs import Sources, load_sources, onnx_graph
 from pipeline.networks import DEFAULT_EDGEFACE
 from pipeline.onnx_models import INPUT, OUTPUT
 
-BASE = DsrConfig()
+BASE = preset("separate")
 DESIGNS: dict[str, DsrConfig] = {
-    "default": BASE,
+    "default": preset("default"),
+    "without overlap": BASE,
     "4 blocks": replace(BASE, blocks=4),
     "6 blocks": replace(BASE, blocks=6),
     "96 channels, 2 blocks": replace(BASE, channels=96, blocks=2),

@@ -39,15 +39,7 @@ def read_recipe(config_type: type[ConfigT], path: Path, stage: str | None = None
 
     Raises UserError for a missing or malformed file, and for a section, key or value that is none of `config_type`'s.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is missing: expected a recipe, a TOML file such as those in recipes/.")
-    try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML ({error}).") from error
-    loose = [key for key, value in sections.items() if not isinstance(value, dict)]
-    if loose or not sections:
-        raise UserError(f"{path}: expected a section for each stage, such as [train], found {loose or 'none'}.")
+    sections = read_sections(path)
     name = stage or next(iter(sections))
     if name not in sections or (stage is None and len(sections) > 1):
         raise UserError(f"{path} has the sections {', '.join(sections)}: give one of them as --stage.")
@@ -60,6 +52,20 @@ def read_recipe(config_type: type[ConfigT], path: Path, stage: str | None = None
     return config_type(
         **{key: converted(value, types[key], f"{where} '{key}'") for key, value in sections[name].items()}
     )
+
+
+def read_sections(path: Path) -> dict[str, dict[str, Any]]:
+    """The sections of a recipe file as they stand. Raises UserError for a missing or malformed file."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing: expected a recipe, a TOML file such as those in recipes/.")
+    try:
+        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid TOML ({error}).") from error
+    loose = [key for key, value in sections.items() if not isinstance(value, dict)]
+    if loose or not sections:
+        raise UserError(f"{path}: expected a section for each stage, such as [train], found {loose or 'none'}.")
+    return sections
 
 
 def converted(value: Any, wanted: Any, where: str) -> Any:

@@ -79,6 +79,8 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[D
 
 def _config_from(values: Any, path: Path) -> DsrConfig:
     known = {field.name for field in fields(DsrConfig)}
+    if isinstance(values, dict) and set(values) == known - {"overlap"}:
+        values = {**values, "overlap": 0}  # written before cells could overlap
     if not isinstance(values, dict) or set(values) != known or not all(map(_is_plausible, values.values())):
         raise UserError(
             f"{path} has an unreadable configuration ({values}): expected integers from 0 to {LARGEST_SETTING} "

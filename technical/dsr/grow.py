@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from dsr.model import Dsr, DsrConfig, ResidualBlock
+from dsr.model import Dsr, DsrConfig, ResidualBlock, SeparateCells
 
 
 @torch.no_grad()
@@ -22,10 +22,11 @@ def grow(small: Dsr, config: DsrConfig) -> Dsr:
     Raises UserError where `config` is narrower or shallower than `small`, or has other cells.
     """
     old = small.config
-    if config.cell != old.cell or config.channels < old.channels or config.blocks < old.blocks:
+    smaller = config.channels < old.channels or config.blocks < old.blocks or config.overlap < old.overlap
+    if smaller or config.cell != old.cell:
         raise UserError(
-            f"a DSR of {asdict(old)} cannot grow into {asdict(config)}: expected at least its channels and blocks, "
-            "and the same cell. Choose a larger --preset, or leave --start out."
+            f"a DSR of {asdict(old)} cannot grow into {asdict(config)}: expected at least its channels, "
+            "blocks and overlap, and the same cell. Choose a larger --preset, or leave --start-from out."
         )
     large, width = Dsr(config), old.channels
     large.stem.weight[:width] = small.stem.weight
@@ -42,10 +43,27 @@ def grow(small: Dsr, config: DsrConfig) -> Dsr:
             if known is not None:
                 conv.weight[:width, :width] = getattr(known, name).weight
                 conv.bias[:width] = getattr(known, name).bias
-    large.last.weight.zero_()
-    large.last.weight[:, :width] = small.last.weight
-    _bias(large.last)[:] = _bias(small.last)
+    _grow_last(small, large)
     return large
+
+
+def _grow_last(small: Dsr, large: Dsr) -> None:
+    """Copy the layer that writes the pixels; with more overlap, what is new of its reach starts at zero."""
+    width, cell = small.config.channels, small.config.cell
+    if isinstance(large.last, SeparateCells):
+        assert isinstance(small.last, SeparateCells)  # `grow` refused any other
+        large.last.weight[:, :width] = small.last.weight
+        _bias(large.last)[:] = _bias(small.last)
+        return
+    margin = large.config.overlap - small.config.overlap
+    if isinstance(small.last, SeparateCells):
+        known = small.last.weight.view(3, cell, cell, width).permute(3, 0, 1, 2)
+        large.last.tile.copy_(_bias(small.last).view(1, 3, cell, cell))
+    else:
+        known = small.last.weight
+        large.last.tile.copy_(small.last.tile)
+    side = known.shape[-1]
+    large.last.weight[:width, :, margin : margin + side, margin : margin + side] = known
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

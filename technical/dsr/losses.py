@@ -142,7 +142,8 @@ def _fill_lpips_backbone(network: nn.Module, path: Path) -> None:
 class DsrLoss(nn.Module):
     """The weighted sum of the terms; those of weight 0 are not computed.
 
-    Calling it gives `(total, parts)`, `parts` holding the unweighted terms by name as detached scalars.
+    Calling it gives `(total, parts)`, `parts` holding the unweighted terms by name as detached scalars. With a second
+    embedder, each of the two sees every other face.
     """
 
     def __init__(
@@ -154,13 +155,15 @@ class DsrLoss(nn.Module):
         lpips: LpipsLoss | None = None,
         lpips_weight: float = 0.0,
         tv_weight: float = 0.0,
+        second_embedder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if pixel not in PIXEL_LOSSES:
             raise UserError(f"--pixel-loss {pixel} is unknown: expected one of {', '.join(PIXEL_LOSSES)}.")
         if lpips_weight > 0 and lpips is None:
             raise UserError("--lpips-weight is above 0 but no LPIPS backbone was loaded: pass --lpips-backbone.")
-        self.embedder, self.lpips = embedder, lpips
+        self.embedders = nn.ModuleList([embedder] if second_embedder is None else [embedder, second_embedder])
+        self.lpips = lpips
         self.pixel_name, self.pixel_loss = pixel, PIXEL_LOSSES[pixel]
         self.weights = {"pixel": pixel_weight, "identity": identity_weight, "lpips": lpips_weight, "tv": tv_weight}
 
@@ -169,7 +172,7 @@ class DsrLoss(nn.Module):
         if self.weights["pixel"] > 0:
             terms["pixel"] = self.pixel_loss(output, target)
         if self.weights["identity"] > 0:
-            terms["identity"] = identity_loss(self.embedder, output, embed_targets(self.embedder, target))
+            terms["identity"] = self.identity(output, target)
         if self.weights["lpips"] > 0 and self.lpips is not None:
             terms["lpips"] = self.lpips(output, target)
         if self.weights["tv"] > 0:
@@ -178,3 +181,12 @@ class DsrLoss(nn.Module):
             raise UserError("Every loss weight is 0: nothing would be trained.")
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}
+
+    def identity(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean identity loss of two batches `(B, 3, 112, 112)`, face i seen by embedder i modulo their number."""
+        total, count = output.new_zeros(()), len(self.embedders)
+        for index, embedder in enumerate(self.embedders):
+            seen, true = output[index::count], target[index::count]
+            if len(seen):
+                total = total + len(seen) * identity_loss(embedder, seen, embed_targets(embedder, true))
+        return total / len(output)

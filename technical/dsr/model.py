@@ -2,8 +2,9 @@
 
 The input is first enlarged to 112 with bicubic, whatever its size, and read into a fixed grid of cells of `cell` x
 `cell` pixels by one convolution of that stride. All the work happens on that grid, so every input size costs the same
-and one checkpoint serves them all. The network predicts what bicubic misses, every cell its own pixels; its last layer
-starts at zero, so an untrained DSR *is* bicubic.
+and one checkpoint serves them all. The network predicts what bicubic misses, every cell its own pixels and a few around
+them, added up where cells meet, so that no border shows; its last layer starts at zero, so an untrained DSR *is*
+bicubic.
 
 Aligned faces have an eye always in the same cell, so a learned map is added on the grid; ten 3 x 3 convolutions in a
 row let every cell see most of the face. `README.md` beside this file has the measurements behind the choice.
@@ -34,12 +35,15 @@ class DsrConfig:
     """Number of residual blocks of two 3 x 3 convolutions."""
     cell: int = 7
     """Side of a grid cell in pixels; must divide 112."""
+    overlap: int = 2
+    """Pixels that a cell's output reaches beyond it on every side; 0 lets every cell write its own pixels only."""
 
 
 PRESETS: dict[str, DsrConfig] = {
     "default": DsrConfig(),
     "large": DsrConfig(channels=96, blocks=8),
     "tiny": DsrConfig(channels=16, blocks=1),
+    "separate": DsrConfig(overlap=0),
 }
 
 
@@ -58,6 +62,39 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.leaky_relu(self.conv1(x), 0.1))
 
 
+class SeparateCells(nn.Conv2d):
+    """Features `(B, C, grid, grid)` to pixels `(B, 3, 112, 112)`, every cell its own; starts at zero."""
+
+    def __init__(self, channels: int, cell: int) -> None:
+        super().__init__(channels, 3 * cell**2, 1)
+        self.cell = cell
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.pixel_shuffle(super().forward(input), self.cell)
+
+
+class OverlappingCells(nn.ConvTranspose2d):
+    """The same, every cell reaching `overlap` pixels into its neighbours, and their outputs added."""
+
+    bias: None
+
+    def __init__(self, channels: int, cell: int, overlap: int) -> None:
+        super().__init__(channels, 3, cell + 2 * overlap, stride=cell, padding=overlap, bias=False)
+        self.tile = nn.Parameter(torch.zeros(1, 3, cell, cell))  # what every cell adds whatever it shows
+        nn.init.zeros_(self.weight)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(input, output_size) + self.tile.repeat(1, 1, *input.shape[2:])
+
+
+def _painter(config: DsrConfig) -> SeparateCells | OverlappingCells:
+    if config.overlap:
+        return OverlappingCells(config.channels, config.cell, config.overlap)
+    return SeparateCells(config.channels, config.cell)
+
+
 class Dsr(nn.Module):
     """`(B, 3, n, n)`, 8 <= n <= 64, RGB in [0, 1] -> `(B, 3, 112, 112)`.
 
@@ -69,6 +106,8 @@ class Dsr(nn.Module):
         super().__init__()
         if HR_SIZE % config.cell:
             raise UserError(f"a grid cell of {config.cell} pixels does not divide {HR_SIZE}: use 4, 7, 8, 14 or 16.")
+        if not 0 <= config.overlap <= config.cell // 2:
+            raise UserError(f"an overlap of {config.overlap} pixels: expected 0 to {config.cell // 2}, half a cell.")
         self.config = config
         self.grid = HR_SIZE // config.cell
         width = config.channels
@@ -76,9 +115,7 @@ class Dsr(nn.Module):
         self.position = nn.Parameter(torch.zeros(1, width, self.grid, self.grid))
         self.coarseness = nn.Parameter(torch.zeros(1, width, 1, 1))
         self.body = nn.Sequential(*(ResidualBlock(width) for _ in range(config.blocks)))
-        self.last = nn.Conv2d(width, 3 * config.cell**2, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        self.last = _painter(config)
 
     def forward(self, low: Tensor) -> Tensor:
         self._check(low)
@@ -93,7 +130,7 @@ class Dsr(nn.Module):
         """
         features = self.stem(enlarged - 0.5) + self.position + self.coarseness * log_size  # (B, C, grid, grid)
         features = features + self.body(features)
-        return enlarged + F.pixel_shuffle(self.last(features), self.config.cell)
+        return enlarged + self.last(features)
 
     @staticmethod
     def _check(low: Tensor) -> None:

@@ -70,6 +70,8 @@ class Config:
     """Epochs after which to stop as if killed, --resume going on to --epochs; 0: no stop."""
     edgeface: str = "edgeface_xxs.pt"
     """Frozen recogniser of the identity loss: a path, or a name in checkpoints/."""
+    second_edgeface: str | None = None
+    """A second frozen recogniser of the identity loss, which then sees every other face in place of the first."""
     train_root: Path | None = None
     """Training faces: a folder or zip; default dataset/train_processed, else a synthetic set is made."""
     val_root: Path | None = None
@@ -87,8 +89,8 @@ class Config:
     wandb: Literal["disabled", "offline", "online"] = "disabled"
     """Whether to log to Weights & Biases as well."""
     preset: str = "default"
-    """Network: default (under 1 M parameters), large, or tiny (for trials)."""
-    start: str | None = None
+    """Network: default (under 1 M parameters), large, tiny (for trials), or separate (default without overlap)."""
+    start_from: str | None = None
     """Trained DSR to start from: of the same preset, or of a smaller one, which is grown; a path or a name in
     checkpoints/."""
     pixel_loss: Literal["charbonnier", "l1", "psnr"] = "charbonnier"
@@ -161,17 +163,31 @@ def _check_config(cfg: Config) -> None:
 def _train(cfg: Config, place: Place) -> Path:
     embedder = load_embedder(cfg.edgeface, place.device)
     check_gradient(embedder, place.device)
+    second = load_embedder(cfg.second_edgeface, place.device) if cfg.second_edgeface is not None else None
+    if second is not None:
+        check_gradient(second, place.device)
     lpips = LpipsLoss(cfg.lpips_backbone).to(place.device) if cfg.lpips_weight > 0 else None
     loss = DsrLoss(
-        embedder, cfg.pixel_loss, cfg.pixel_weight, cfg.identity_weight, lpips, cfg.lpips_weight, cfg.tv_weight
+        embedder,
+        cfg.pixel_loss,
+        cfg.pixel_weight,
+        cfg.identity_weight,
+        lpips,
+        cfg.lpips_weight,
+        cfg.tv_weight,
+        second,
     )
     train_faces, val_faces = load_data(cfg, place)
     if len(train_faces) < place.world:
         raise UserError(f"{len(train_faces)} training faces cannot be shared by {place.world} processes: use fewer.")
-    start, start_info = load_dsr(cfg.start) if cfg.start is not None else (None, None)
+    start, start_info = load_dsr(cfg.start_from) if cfg.start_from is not None else (None, None)
     state = _fresh_state(cfg, place, start)
-    start_sha256 = start_info.sha256 if start_info is not None else None
-    settings = _settings(cfg, train_faces, place.world, embedder.source.sha256, start_sha256)
+    checksums = {
+        "edgeface_sha256": embedder.source.sha256,
+        "second_edgeface_sha256": second.source.sha256 if second is not None else None,
+        "start_sha256": start_info.sha256 if start_info is not None else None,
+    }
+    settings = _settings(cfg, train_faces, place.world, checksums)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
         if place.leads:
@@ -245,18 +261,16 @@ def _fresh_state(cfg: Config, place: Place, start: Dsr | None) -> RunState:
     return RunState(model, network, average_of(model, cfg.ema_decay), optimizer)
 
 
-def _settings(
-    cfg: Config, faces: FaceReader, world: int, edgeface_sha256: str, start_sha256: str | None
-) -> dict[str, Any]:
+def _settings(cfg: Config, faces: FaceReader, world: int, checksums: dict[str, str | None]) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
     free = {"device", "resume", "stop_after", "out", "wandb", "cache_gb", "threads"}
-    free |= {"edgeface", "start", "train_root", "val_root"}
+    free |= {"edgeface", "second_edgeface", "start_from", "train_root", "val_root"}
     kept = {key: value for key, value in asdict(cfg).items() if key not in free}
     kept["vlr_size"] = list(cfg.vlr_size)
     kept["lpips_backbone"] = str(cfg.lpips_backbone) if cfg.lpips_backbone else None
     names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
     data = {"training_faces": len(faces), "training_names_sha256": names}
-    return {**kept, **data, "processes": world, "edgeface_sha256": edgeface_sha256, "start_sha256": start_sha256}
+    return {**kept, **data, "processes": world, **checksums}
 
 
 def _announce(cfg: Config, state: RunState, faces: int, val_faces: int, total_steps: int, place: Place) -> None:

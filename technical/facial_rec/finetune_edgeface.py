@@ -37,7 +37,7 @@ from facial_rec.finetune_augment import AUGMENTATIONS
 from facial_rec.finetune_losses import LossWeights
 from facial_rec.finetune_run import FinetuneRun, summary
 from facial_rec.finetune_state import Batch, Teaching, learning_rate, restore_state, train_step
-from facial_rec.finetune_student import fill_centres, fresh_state, load_teacher, make_loss
+from facial_rec.finetune_student import fill_centres, fresh_state, load_start, load_teacher, make_loss
 from facial_rec.finetune_validation import Guard, Report, Verification
 from facial_rec.identities import Identities, grouped_order, identities_of, split_people
 
@@ -52,6 +52,8 @@ class Config:
     """Where to compute: cpu, cuda, cuda:1."""
     edgeface: str = "edgeface_xxs.pt"
     """Network to start from and to keep to: state dict or TorchScript, a path or a name in checkpoints/."""
+    start_from: str | None = None
+    """Fine-tuned network of the same kind to start from instead; --edgeface stays the one to keep to."""
     dsr: str = "dsr.pt"
     """DSR that restores low-resolution faces: a path, or a name in checkpoints/."""
     train_root: Path | None = None
@@ -144,8 +146,10 @@ def main(cfg: Config) -> Path:
     identities = _identities(cfg, faces)
     loss = make_loss(cfg.weights, identities, cfg.octuplet_margin, cfg.cosface_margin)
     rates = cfg.learning_rate, cfg.layer_decay, cfg.weight_decay
-    state = fresh_state(original, loss, *rates, cfg.ema_decay, cfg.adapter_rank, device)
-    settings = _settings(cfg, faces, teacher.source.sha256, dsr.sha256)
+    start, start_sha256 = load_start(cfg.start_from, original)
+    state = fresh_state(start, loss, *rates, cfg.ema_decay, cfg.adapter_rank, device)
+    checksums = {"edgeface_sha256": teacher.source.sha256, "dsr_sha256": dsr.sha256, "start_sha256": start_sha256}
+    settings = _settings(cfg, faces, checksums)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
     elif loss.head is not None:
@@ -242,14 +246,14 @@ def _verification(cfg: Config, faces: FaceReader, restorer: Restorer, device: to
     return verification
 
 
-def _settings(cfg: Config, faces: FaceReader, edgeface_sha256: str, dsr_sha256: str) -> dict[str, Any]:
+def _settings(cfg: Config, faces: FaceReader, checksums: dict[str, str | None]) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
     free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "save_every"}
-    free |= {"edgeface", "dsr", "train_root", "val_root"}
+    free |= {"edgeface", "start_from", "dsr", "train_root", "val_root"}
     kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cfg).items() if key not in free}
     names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
     data = {"training_faces": len(faces), "training_names_sha256": names}
-    return {**kept, **data, "edgeface_sha256": edgeface_sha256, "dsr_sha256": dsr_sha256}
+    return {**kept, **data, **checksums}
 
 
 def steps_of_epoch(cfg: Config, count: int) -> int:

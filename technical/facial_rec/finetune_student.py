@@ -19,7 +19,7 @@ from facial_rec.identities import Identities, require_without_gaps
 from facial_rec.layer_rates import parameter_groups
 from facial_rec.margin import CosFaceHead
 from facial_rec.weight_average import WeightAverage
-from facial_rec.weights import find_edgeface, load_strictly, read_edgeface_state, recognise
+from facial_rec.weights import describe_difference, find_edgeface, load_strictly, read_edgeface_state, recognise
 
 PHOTOS_A_CENTRE = 10  # that many embeddings make a good enough mean
 
@@ -39,8 +39,26 @@ def load_teacher(weights: str, device: torch.device) -> tuple[Embedder, EdgeFace
     return Embedder(teacher, Source(path, sha256_of(path), "state_dict", variant)), network
 
 
+def load_start(weights: str | None, original: EdgeFace) -> tuple[EdgeFace, str | None]:
+    """The network in `weights` and the file's SHA-256; without a name `original` itself, and None.
+
+    Raises UserError for a file that is missing or damaged, or that holds another network than `original`'s.
+    """
+    if weights is None:
+        return original, None
+    path = find_edgeface(weights)
+    state = read_edgeface_state(path)
+    if difference := describe_difference(original.state_dict(), state):
+        raise UserError(
+            f"--start-from {path} is another network than --edgeface's: {difference}. Give one of its kind."
+        )
+    start = copy.deepcopy(original)
+    load_strictly(start, state, path)
+    return start, sha256_of(path)
+
+
 def fresh_state(
-    original: EdgeFace,
+    start: EdgeFace,
     loss: FinetuneLoss,
     rate: float,
     layer_decay: float,
@@ -49,8 +67,8 @@ def fresh_state(
     adapter_rank: int,
     device: torch.device,
 ) -> RunState:
-    """A student that computes what `original` does, and its optimiser; with `adapter_rank` > 0 only adapters learn."""
-    student = copy.deepcopy(original).eval().requires_grad_(True)
+    """A student that computes what `start` does, and its optimiser; with `adapter_rank` > 0 only adapters learn."""
+    student = copy.deepcopy(start).eval().requires_grad_(True)
     if adapter_rank:
         add_adapters(student, adapter_rank)
     student = student.to(device).to(memory_format=torch.channels_last)

@@ -23,7 +23,7 @@ from dsr.checkpoint import load_dsr
 from facial_rec.edgeface import count_parameters, get_model
 from facial_rec.tables import number, percent
 from pipeline.reference_bounds import Names, figures, gap, sizes_of
-from pipeline.train_reference import EDGEFACE, HISTORY
+from pipeline.train_reference import EDGEFACE, HISTORY, TUNED
 
 RESULTS = "results.json"
 TERMS = (
@@ -63,8 +63,8 @@ def main(cfg: Config) -> list[Path]:
     names = Names(**results["names"])
     _check_same(results)
     cards = {
-        "dsr.md": _dsr_card(folder, "dsr.pt", "dsr", results["canonical"], names, history),
-        "dsr_large.md": _dsr_card(folder, "dsr_large.pt", "large", results["large"], names, history),
+        "dsr.md": _dsr_card(folder, "dsr.pt", FIRST, results["canonical"], names, history),
+        "dsr_large.md": _dsr_card(folder, "dsr_large.pt", (*FIRST, "large"), results["large"], names, history),
         "edgeface_xxs_dsr.md": _edgeface_card(results, names, history),
         "chain.md": _chain_card(folder),
     }
@@ -84,11 +84,11 @@ def _check_same(results: Mapping[str, Any]) -> None:
 
 
 def _dsr_card(
-    folder: Path, file: str, stage: str, record: Mapping[str, Any], names: Names, history: Mapping[str, Any]
+    folder: Path, file: str, stages: Sequence[str], record: Mapping[str, Any], names: Names, history: Mapping[str, Any]
 ) -> str:
     model, info = load_dsr(folder / file)
     config = info.config
-    start = " grown from `dsr.pt`" if stage == "large" else ""
+    start = " grown from `dsr.pt`" if "large" in stages else ""
     about = (
         f"DSR generator: a square face of 8 to 64 pixels to 112x112. {count_parameters(model):,} parameters "
         f"({config.blocks} blocks of {config.channels} channels{start}), float32. sha256 `{info.sha256}`."
@@ -107,7 +107,7 @@ def _dsr_card(
         file,
         about,
         history,
-        stage,
+        stages,
         [
             "Images, canonical reduction; identity loss: 1 - cosine to the HR face, original EdgeFace-XXS:\n\n"
             + _markdown(header, rows),
@@ -135,7 +135,7 @@ def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[st
     text = (
         "Verification, %, the shipped chain (DSR and this EdgeFace) beside bicubic and the original EdgeFace-XXS:\n\n"
     )
-    return _card(EDGEFACE, about, history, "finetune", [text + table, *realistic])
+    return _card(EDGEFACE, about, history, ("finetune", TUNED), [text + table, *realistic])
 
 
 def _chain_card(folder: Path) -> str:
@@ -167,12 +167,17 @@ ONNX = {
     "dsr.onnx": "faces of 8 to 64 pixels to 112x112",
 }
 METHODS = ("bicubic", "dsr")
+FIRST = ("dsr", "dsr_second")  # the stages that made the DSR
 decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)
 
 
-def _card(file: str, about: str, history: Mapping[str, Any], stage: str, metrics: Sequence[str]) -> str:
-    trained = history["stages"][stage]
+def _card(file: str, about: str, history: Mapping[str, Any], stages: Sequence[str], metrics: Sequence[str]) -> str:
+    trained = {stage: history["stages"][stage] for stage in stages}
+    parts = [
+        f"`{name}` ({len(one['epochs'])} epochs, {one['seconds'] / 60:.0f} minutes)" for name, one in trained.items()
+    ]
+    seeds = sorted({str(one["config"].get("seed", 0)) for one in trained.values()})
     measured = "\n\n".join(metrics)
     dirty = ", with changes" if history["git_dirty"] else ""
     return f"""# {file}
@@ -183,8 +188,8 @@ def _card(file: str, about: str, history: Mapping[str, Any], stage: str, metrics
 
 **Data.** {DATA}
 
-**Training.** `python -m pipeline.train_reference --recipe recipes/reference.toml`, stage `{stage}`, seed
-{trained["config"].get("seed", 0)}; {len(trained["epochs"])} epochs, {trained["seconds"] / 60:.0f} minutes of wall time
+**Training.** `python -m pipeline.train_reference --recipe recipes/reference.toml`, one after the other
+{", ".join(parts)}; seed {", ".join(seeds)}; wall time
 on {history["machine"]}, shared with other work; torch {history["versions"].get("torch")}. Put together at git commit
 `{history["git_commit"]}`{dirty}. Every epoch's figures are in [{HISTORY}]({HISTORY}).
 

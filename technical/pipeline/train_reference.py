@@ -1,4 +1,4 @@
-"""Train the reference models of checkpoints/ again, from a recipe: DSR, fine-tuned EdgeFace, larger DSR, thresholds.
+"""Train the reference models of checkpoints/ again, from a recipe: DSR and EdgeFace in turns, larger DSR, thresholds.
 
     python -m pipeline.train_reference --recipe recipes/reference.toml --out runs/reference_models
 
@@ -24,7 +24,7 @@ from common import cli
 from common.errors import UserError
 from common.files import read_json, sha256_of, write_json, write_text, write_with
 from common.paths import REPOSITORY_ROOT, default_dataset, find_weights
-from common.recipes import read_recipe
+from common.recipes import read_recipe, read_sections
 from common.runlog import read_records
 from dsr import train_dsr
 from facial_rec import finetune_edgeface
@@ -36,6 +36,8 @@ from pipeline.provenance import command_of
 from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
+TUNED = "finetune_second"  # the stage whose EdgeFace is shipped
+STAGES = ("dsr", "finetune", "dsr_second", TUNED, "large")
 EDGEFACE = "edgeface_xxs_dsr.pth"
 SHIPPED = (
     *("dsr.pt", "dsr_large.pt", EDGEFACE, "edgeface.onnx", "chain.onnx", "dsr.onnx", "thresholds.json", HISTORY),
@@ -73,8 +75,10 @@ def main(cfg: Config) -> Path:
     cfg = _with_data(cfg)
     if cfg.stop_after:
         return _first_epochs(cfg)
-    dsr = _train_dsr(cfg, "dsr")
-    tuned = _finetune(cfg, dsr)
+    first = _train_dsr(cfg, "dsr")
+    first_tuned = _finetune(cfg, "finetune", first)
+    dsr = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))
+    tuned = _finetune(cfg, TUNED, dsr, start=first_tuned)
     large = _train_dsr(cfg, "large", start=dsr)
     return _collect(cfg, dsr, tuned, large)
 
@@ -95,31 +99,47 @@ def _with_data(cfg: Config) -> Config:
     return replace(cfg, **found)  # type: ignore[arg-type]
 
 
-def _train_dsr(cfg: Config, stage: str, start: Path | None = None) -> Path:
+def _train_dsr(cfg: Config, stage: str, start: Path | None = None, second: Path | None = None) -> Path:
     out = cfg.out / stage
+    wanted, processes = read_recipe(train_dsr.Config, cfg.recipe, stage), processes_of(cfg.recipe, stage)
+    if cfg.device != "cpu":  # one process there, with the faces of all
+        wanted, processes = replace(wanted, batch_size=wanted.batch_size * processes), 1
     settings = replace(
-        read_recipe(train_dsr.Config, cfg.recipe, stage),
+        wanted,
         edgeface=cfg.edgeface,
         train_root=cfg.train_root,
         val_root=cfg.val_root,
         device=cfg.device,
         threads=cfg.threads,
-        start=str(start) if start is not None else None,
+        start_from=str(start) if start is not None else None,
+        second_edgeface=str(second) if second is not None else None,
         stop_after=cfg.stop_after,
         out=out,
         resume=(out / "last.pt").is_file(),
     )
     if len(read_records(out / "metrics.jsonl")) < (cfg.stop_after or settings.epochs):
-        _run("dsr.train_dsr", settings)
+        _run("dsr.train_dsr", settings, processes)
     return out / "dsr.pt"
 
 
-def _finetune(cfg: Config, dsr: Path) -> Path:
-    out = cfg.out / "finetune"
+def processes_of(recipe: Path, stage: str) -> int:
+    """How many processes share a DSR training of the recipe: its table `processes`, else 1.
+
+    Raises UserError for anything but a number from 1 on.
+    """
+    count = read_sections(recipe).get("processes", {}).get(stage, 1)
+    if type(count) is not int or count < 1:
+        raise UserError(f"{recipe}, [processes] key '{stage}': expected a whole number from 1 on, found {count!r}.")
+    return count
+
+
+def _finetune(cfg: Config, stage: str, dsr: Path, start: Path | None = None) -> Path:
+    out = cfg.out / stage
     tuned = out / f"{FINETUNED}.pth"
     settings = replace(
-        read_recipe(finetune_edgeface.Config, cfg.recipe, "finetune"),
+        read_recipe(finetune_edgeface.Config, cfg.recipe, stage),
         edgeface=cfg.edgeface,
+        start_from=str(start) if start is not None else None,
         dsr=str(dsr),
         train_root=cfg.train_root,
         val_root=cfg.val_root,
@@ -165,7 +185,7 @@ def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
 def history(cfg: Config) -> dict[str, Any]:
     """How the models came about: of each stage its settings, and every epoch's figures and seconds."""
     stages = {}
-    for stage in ("dsr", "finetune", "large"):
+    for stage in STAGES:
         run = cfg.out / stage
         epochs = read_records(run / "metrics.jsonl")
         stages[stage] = {
@@ -181,11 +201,21 @@ def history(cfg: Config) -> dict[str, Any]:
         "git_dirty": dirty,
         "versions": versions(),
         "stages": stages,
-        "finetuned": {k: v for k, v in read_json(cfg.out / "finetune" / f"{FINETUNED}.json").items() if k not in PATHS},
+        "finetuned": {k: v for k, v in read_json(cfg.out / TUNED / f"{FINETUNED}.json").items() if k not in PATHS},
     }
 
 
-PATHS = {"command", "out", "train_root", "val_root", "dsr", "edgeface", "start"}  # of the machine, not of the models
+PATHS = {
+    "command",
+    "out",
+    "train_root",
+    "val_root",
+    "dsr",
+    "edgeface",
+    "start",
+    "start_from",
+    "second_edgeface",
+}  # of the machine, not of the models
 
 
 def _processor() -> str:
@@ -240,11 +270,12 @@ def compared(ours: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any
     return rows, largest
 
 
-def _run(module: str, settings: Any) -> None:
-    """Run a command of this project in a process of its own. Raises UserError where it fails."""
+def _run(module: str, settings: Any, processes: int = 1) -> None:
+    """Run a command of this project in a process of its own, or several. Raises UserError where it fails."""
     command = command_of(module, settings)
     print(f"\n[reference] {command}", flush=True)
-    words = [sys.executable, *shlex.split(command)[1:]]
+    shared = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    words = [sys.executable, *shared, *shlex.split(command)[1:]]
     if code := subprocess.run(words, check=False).returncode:
         raise UserError(f"`{command}` ended with {code}: see above. Run this command again to go on from there.")
 

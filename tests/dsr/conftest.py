@@ -41,17 +41,27 @@ def faces() -> torch.Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 
-@pytest.fixture(scope="session")
-def edgeface(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _tiny_edgeface(path: Path, seed: int) -> Path:
     """A tiny EdgeFace as state dict, its layer scales not near zero, so that every layer has a say."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = get_model("edgeface_tiny").eval().requires_grad_(False)
     for name, parameter in model.named_parameters():
         if name.endswith("gamma"):
             parameter.uniform_(0.1, 0.5)
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
     torch.save(model.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def edgeface(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny EdgeFace, a state dict."""
+    return _tiny_edgeface(tmp_path_factory.mktemp("weights") / "tiny.pt", 0)
+
+
+@pytest.fixture(scope="session")
+def other_edgeface(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with other weights."""
+    return _tiny_edgeface(tmp_path_factory.mktemp("weights") / "other.pt", 1)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,17 @@ def test_round_trip(model: Dsr, path: Path) -> None:
     torch.testing.assert_close(loaded(low), model.eval()(low), atol=1e-5, rtol=0)  # another memory format, other sums
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_file_from_before_cells_overlapped_is_read(path: Path) -> None:
+    model = Dsr(replace(PRESETS["tiny"], overlap=0))
+    save_dsr(path, model, METADATA)
+    old = content(path)
+    del old["config"]["overlap"]
+    torch.save(old, path)
+    loaded, info = load_dsr(path)
+    assert info.config == model.config
+    assert torch.equal(loaded.stem.weight, model.stem.weight)
 
 
 def test_memory_format_does_not_reach_the_file(model: Dsr, path: Path, tmp_path: Path) -> None:
@@ -111,7 +122,7 @@ def test_another_networks_weights_are_refused(edgeface: Path) -> None:
 
 
 def drop(state: dict[str, Any]) -> None:
-    del state["last.bias"]
+    del state["last.tile"]
 
 
 def add(state: dict[str, Any]) -> None:
@@ -119,25 +130,25 @@ def add(state: dict[str, Any]) -> None:
 
 
 def reshape(state: dict[str, Any]) -> None:
-    state["last.bias"] = torch.zeros(5)
+    state["last.tile"] = torch.zeros(5)
 
 
 def no_tensor(state: dict[str, Any]) -> None:
-    state["last.bias"] = "text"
+    state["last.tile"] = "text"
 
 
 def nan(state: dict[str, Any]) -> None:
-    state["last.bias"][0] = float("nan")
+    state["last.tile"][0] = float("nan")
 
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (drop, r"1 missing \(last\.bias\)"),
+        (drop, r"1 missing \(last\.tile\)"),
         (add, r"1 unexpected \(more\.weight\)"),
-        (reshape, r"last\.bias \(5,\) instead of \(147,\)"),
-        (no_tensor, r"last\.bias"),
-        (nan, r"NaN or infinite weights in last\.bias"),
+        (reshape, r"last\.tile \(5,\) instead of \(1, 3, 7, 7\)"),
+        (no_tensor, r"last\.tile"),
+        (nan, r"NaN or infinite weights in last\.tile"),
     ],
 )
 def test_spoilt_weights_are_named(path: Path, spoil: Callable[[dict[str, Any]], None], words: str) -> None:
@@ -161,6 +172,7 @@ GOOD = asdict(PRESETS["tiny"])
         {"config": {**GOOD, "channels": -1}},
         {"config": {**GOOD, "cell": 0}},
         {"config": {**GOOD, "cell": 9}},
+        {"config": {**GOOD, "overlap": 4}},
         {"config": {**GOOD, "blocks": 10**9}},
         {"config": {**GOOD, "blocks": True}},
         {"config": {**GOOD, "channels": 32}},
@@ -174,5 +186,5 @@ GOOD = asdict(PRESETS["tiny"])
 )
 def test_spoilt_parts_are_refused(path: Path, part: dict[str, Any]) -> None:
     torch.save({**content(path), **part}, path)
-    with pytest.raises(UserError, match=r"dsr\.pt|grid cell"):
+    with pytest.raises(UserError, match=r"dsr\.pt|grid cell|an overlap"):
         load_dsr(path)

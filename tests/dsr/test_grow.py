@@ -14,9 +14,9 @@ from dsr.model import PRESETS, Dsr, DsrConfig
 TINY = PRESETS["tiny"]
 
 
-def trained() -> Dsr:
+def trained(config: DsrConfig = TINY) -> Dsr:
     torch.manual_seed(0)
-    model = Dsr(TINY)
+    model = Dsr(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model
@@ -34,8 +34,17 @@ def test_a_grown_network_computes_the_same(config: DsrConfig) -> None:
         assert torch.allclose(large.train()(low), small.train()(low), atol=1e-5)
 
 
-def test_what_is_new_learns() -> None:
-    large = grow(trained(), DsrConfig(channels=24, blocks=2))
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 3), (1, 1), (1, 2)])
+def test_cells_grow_over_their_borders(before: int, after: int) -> None:
+    small = trained(replace(TINY, overlap=before))
+    large = grow(small, replace(TINY, channels=24, overlap=after))
+    low = torch.rand(2, 3, 16, 16)
+    assert torch.allclose(large.train()(low), small.train()(low), atol=1e-5)
+
+
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_what_is_new_learns(overlap: int) -> None:
+    large = grow(trained(replace(TINY, overlap=0)), DsrConfig(channels=24, blocks=2, overlap=overlap))
     optimizer = torch.optim.SGD(large.parameters(), lr=1e-2)
     low, target = torch.rand(4, 3, 16, 16), torch.rand(4, 3, 112, 112)
     before = {name: value.detach().clone() for name, value in large.named_parameters()}
@@ -44,13 +53,16 @@ def test_what_is_new_learns() -> None:
         (large(low) - target).square().mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     after = dict(large.named_parameters())
-    assert not torch.equal(after["last.weight"][:, 16:], before["last.weight"][:, 16:])
+    new = (slice(None), slice(16, None)) if overlap == 0 else (slice(16, None),)
+    assert not torch.equal(after["last.weight"][new], before["last.weight"][new])
+    if overlap:
+        assert not torch.equal(after["last.weight"][:16, :, :overlap], before["last.weight"][:16, :, :overlap])
     assert not torch.equal(after["stem.weight"][16:], before["stem.weight"][16:])
     assert not torch.equal(after["body.1.conv1.weight"], before["body.1.conv1.weight"])
     assert not torch.equal(after["body.1.conv2.weight"][:16], before["body.1.conv2.weight"][:16])
 
 
-@pytest.mark.parametrize("change", [{"channels": 8}, {"blocks": 0}, {"cell": 14}])
+@pytest.mark.parametrize("change", [{"channels": 8}, {"blocks": 0}, {"cell": 14}, {"overlap": 1}])
 def test_a_network_does_not_shrink(change: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"cannot grow into .* Choose a larger --preset"):
         grow(trained(), replace(TINY, **change))

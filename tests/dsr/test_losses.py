@@ -216,6 +216,21 @@ def test_total_is_the_weighted_sum(embedder: Embedder, output: torch.Tensor, fac
     torch.testing.assert_close(parts["pixel"], l1_loss(output, faces).detach())
 
 
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_two_embedders_see_every_other_face_each(
+    embedder: Embedder, other_edgeface: Path, output: torch.Tensor, faces: torch.Tensor, count: int
+) -> None:
+    other = load_embedder(other_edgeface)
+    shown, true = output[:count].requires_grad_(True), faces[:count]
+    loss = DsrLoss(embedder, pixel_weight=0.0, identity_weight=1.0, second_embedder=other)
+    total, _ = loss(shown, true)
+    by_both = [identity_distance(network(shown), network(true)) for network in (embedder, other)]
+    expected = [by_both[index % 2][index] for index in range(count)]
+    torch.testing.assert_close(total, torch.stack(expected).mean())
+    gradient = torch.autograd.grad(total, shown)[0]
+    assert bool((gradient.flatten(1).abs().amax(dim=1) > 0).all()), "every face learns"
+
+
 def test_nothing_to_train_is_refused(embedder: Embedder, faces: torch.Tensor) -> None:
     with pytest.raises(UserError, match="Every loss weight is 0"):
         DsrLoss(embedder, pixel_weight=0.0, identity_weight=0.0)(faces, faces)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.errors import UserError
 from dsr.degradation import canonical_reduce
-from dsr.model import PRESETS, Dsr, DsrConfig, preset
+from dsr.model import PRESETS, Dsr, DsrConfig, OverlappingCells, preset
 from facial_rec.edgeface import count_parameters
 
 TINY = PRESETS["tiny"]
@@ -31,7 +31,7 @@ def trained(config: DsrConfig = TINY) -> Dsr:
     return model
 
 
-@pytest.mark.parametrize("name", ["default", "tiny"])
+@pytest.mark.parametrize("name", ["default", "separate", "tiny"])
 @pytest.mark.parametrize("size", [8, 16, 37, 64])
 def test_untrained_is_bicubic(name: str, size: int) -> None:
     low = low_faces(size)
@@ -59,7 +59,7 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_sizes_of_the_presets() -> None:
     count = {name: count_parameters(Dsr(config)) for name, config in PRESETS.items()}
-    assert count["tiny"] < count["default"] < 1_000_000 < count["large"]
+    assert count["tiny"] < count["separate"] < count["default"] < 1_000_000 < count["large"]
 
 
 @pytest.mark.parametrize("cell", [4, 8, 14])
@@ -73,8 +73,36 @@ def test_a_cell_that_does_not_divide_is_refused() -> None:
 
 
 def test_unknown_preset_is_refused() -> None:
-    with pytest.raises(UserError, match="'huge' is unknown: expected one of default, large, tiny"):
+    with pytest.raises(UserError, match="'huge' is unknown: expected one of default, large, tiny, separate"):
         preset("huge")
+
+
+@pytest.mark.parametrize("overlap", [-1, 4])
+def test_an_overlap_of_more_than_half_a_cell_is_refused(overlap: int) -> None:
+    with pytest.raises(UserError, match=f"an overlap of {overlap} pixels: expected 0 to 3"):
+        Dsr(replace(TINY, overlap=overlap))
+
+
+def test_cells_that_overlap_add_up() -> None:
+    """Against torch's own overlap-add of patches."""
+    last = OverlappingCells(5, 7, 2)
+    torch.nn.init.normal_(last.weight)
+    torch.nn.init.normal_(last.tile)
+    features = torch.randn(2, 5, 16, 16)
+    patches = torch.einsum("bcn,cpij->bpijn", features.flatten(2), last.weight).reshape(2, 3 * 11 * 11, 256)
+    expected = F.fold(patches, (112, 112), 11, stride=7, padding=2)
+    expected = expected + last.tile.repeat(1, 1, 16, 16)
+    torch.testing.assert_close(last(features), expected)
+
+
+def test_a_change_in_one_cell_reaches_over_its_border_only_with_overlap() -> None:
+    for overlap, first, end in ((0, 21, 28), (2, 19, 30)):
+        model = trained(replace(TINY, overlap=overlap))
+        features = torch.zeros(1, 16, 16, 16)
+        features[:, :, 3, 3] = 1.0
+        changed = model.last(features) != model.last(torch.zeros_like(features))
+        rows = changed.any(dim=(0, 1, 3)).nonzero().flatten().tolist()
+        assert rows == list(range(first, end))
 
 
 def multiply_adds(model: torch.nn.Module, x: torch.Tensor) -> int:

@@ -137,17 +137,28 @@ def test_same_seed_same_losses_another_seed_others(config: Config, finished: Con
 
 
 def test_a_run_can_start_from_trained_weights(config: Config, finished: Config) -> None:
-    started = replace(config, epochs=1, start=str(finished.out / "dsr.pt"), learning_rate=1e-9)
+    started = replace(config, epochs=1, start_from=str(finished.out / "dsr.pt"), learning_rate=1e-9)
     main(started)
     ours, theirs = weights(started), weights(finished)
     assert all(torch.allclose(ours[key], theirs[key], atol=1e-6) for key in theirs)
     with pytest.raises(UserError, match="start_sha256 was '"):
-        main(replace(started, start=None, resume=True))
+        main(replace(started, start_from=None, resume=True))
+
+
+def test_a_second_recogniser_has_a_say(config: Config, finished: Config, other_edgeface: Path, tmp_path: Path) -> None:
+    main(replace(config, second_edgeface=str(other_edgeface)))
+    assert records(config)[0]["train"]["identity"] != records(finished)[0]["train"]["identity"]
+    again = replace(config, second_edgeface=config.edgeface, out=tmp_path / "twice")
+    main(again)  # the same one twice is the run with it alone
+    for ours, theirs in zip(records(again), records(finished), strict=True):
+        assert ours["train"]["identity"] == pytest.approx(theirs["train"]["identity"], 1e-4)
+    with pytest.raises(UserError, match="second_edgeface_sha256 was '"):
+        main(replace(config, second_edgeface=None, resume=True))
 
 
 def test_a_run_can_grow_smaller_weights(config: Config, finished: Config) -> None:
     start = str(finished.out / "dsr.pt")
-    grown = replace(config, epochs=1, preset="default", start=start, learning_rate=1e-9, warmup_steps=0)
+    grown = replace(config, epochs=1, preset="default", start_from=start, learning_rate=1e-9, warmup_steps=0)
     main(grown)
     assert load_dsr(grown.out / "dsr.pt")[1].config == PRESETS["default"]
     best = min(records(finished), key=lambda record: record["selection_loss"])

@@ -168,6 +168,24 @@ def test_result_loads_everywhere(finished: Config, images: torch.Tensor) -> None
         torch.testing.assert_close(load_embedder(file)(images), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_run_can_start_from_a_fine_tuned_network(config: Config, finished: Config) -> None:
+    start = str(finished.out / "edgeface_finetuned.pth")
+    started = replace(config, epochs=1, start_from=start, learning_rate=1e-9, alphas=(1.0,))
+    main(started)
+    ours, theirs = weights(started), weights(finished)
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-6) for key in theirs)
+    assert described(started)["validation_original"] == described(finished)["validation_original"], "kept to as before"
+    with pytest.raises(UserError, match="start_sha256 was '"):
+        main(replace(started, start_from=None, resume=True))
+
+
+def test_another_kind_of_network_is_no_start(config: Config, tmp_path: Path) -> None:
+    other = tmp_path / "xxs.pt"
+    torch.save(get_model("edgeface_xxs").state_dict(), other)
+    with pytest.raises(UserError, match=r"--start-from .*xxs\.pt is another network than --edgeface's: .*Give one"):
+        main(replace(config, start_from=str(other)))
+
+
 def test_result_says_how_it_was_made(finished: Config) -> None:
     found = described(finished)
     assert found["alpha"] in finished.alphas

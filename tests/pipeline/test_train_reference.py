@@ -19,7 +19,7 @@ from common.runlog import append_record
 from dsr import train_dsr
 from facial_rec import finetune_edgeface
 from pipeline import calibrate, train_reference
-from pipeline.train_reference import Config, compared, main
+from pipeline.train_reference import Config, compared, main, processes_of
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/reference.toml"
 
@@ -32,18 +32,26 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     )
 
 
+LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+
+
 class Commands:
     """In place of the programs: keeps each command, and leaves what it would leave."""
 
     def __init__(self, fail: str = "") -> None:
         self.words: list[list[str]] = []
+        self.shared: list[str] = []
         self.fail = fail
 
     def __call__(self, words: list[str], check: bool) -> Any:
         assert not check
-        self.words.append(words[2:])
-        module = words[2]
+        shared = words[1 : 1 + len(LAUNCHER)] == LAUNCHER
+        words = words[1 + len(LAUNCHER) if shared else 1 :]
+        self.words.append(words[1:])
+        module = words[1]
         given = {flag: value for flag, value in itertools.pairwise(words) if flag.startswith("--")}
+        if shared:
+            self.shared.append(given["--out"])
         if module == self.fail:
             return subprocess.CompletedProcess(words, 3)
         out = Path(given["--out"])
@@ -52,7 +60,8 @@ class Commands:
             for epoch in range(1, int(given.get("--stop-after", given.get("--epochs", 2))) + 1):
                 append_record(out / "metrics.jsonl", epoch_of(epoch))
             (out / "config.json").write_text(json.dumps({"command": "x", "out": str(out), "seed": 0}))
-            names = ["dsr.pt"] if module == "dsr.train_dsr" else ["edgeface_finetuned.pth"]
+            tuned = ["edgeface_finetuned.pth", "edgeface_finetuned.pt"]
+            names = ["dsr.pt"] if module == "dsr.train_dsr" else tuned
             for name in names:
                 (out / name).write_bytes(f"{out}".encode())
             (out / "edgeface_finetuned.json").write_text(json.dumps({"alpha": 0.7, "command": "x"}))
@@ -77,28 +86,41 @@ def test_the_recipe_fits_the_commands() -> None:
     for stage, wanted in (
         ("dsr", train_dsr.Config),
         ("finetune", finetune_edgeface.Config),
+        ("dsr_second", train_dsr.Config),
+        ("finetune_second", finetune_edgeface.Config),
         ("large", train_dsr.Config),
         ("calibrate", calibrate.Config),
     ):
         read_recipe(wanted, RECIPE, stage)
     assert read_recipe(train_dsr.Config, RECIPE, "large").preset == "large"
+    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_second", "large")] == [1, 2, 1]
 
 
 def test_every_stage_runs_once_and_everything_is_collected(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = Commands()
     install(monkeypatch, commands)
     folder = main(config)
-    trainings = ["dsr.train_dsr", "facial_rec.finetune_edgeface", "dsr.train_dsr"]
+    trainings = ["dsr.train_dsr", "facial_rec.finetune_edgeface"] * 2 + ["dsr.train_dsr"]
     assert commands.modules() == [*trainings, "pipeline.calibrate", *(["pipeline.export"] * 3)]
-    large = " ".join(commands.words[2])
+    first, tuned, second, tuned_again, large = (" ".join(words) for words in commands.words[:5])
+    assert "--start-from" not in first + tuned
+    assert "--preset separate" in first
+    assert "--dsr made/dsr/dsr.pt" in tuned
+    assert "--start-from made/dsr/dsr.pt" in second
+    assert "--second-edgeface made/finetune/edgeface_finetuned.pt " in f"{second} "
+    assert "--dsr made/dsr_second/dsr.pt" in tuned_again
+    assert "--start-from made/finetune/edgeface_finetuned.pth" in tuned_again
+    assert all("--edgeface face.pt" in words for words in (first, tuned, second, tuned_again, large))
     assert "--preset large" in large
-    assert "--start made/dsr/dsr.pt" in large
-    assert "--dsr made/dsr/dsr.pt" in " ".join(commands.words[1])
+    assert "--start-from made/dsr_second/dsr.pt" in large
+    assert commands.shared == ["made/dsr_second"]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
+    assert (folder / "dsr.pt").read_text() == "made/dsr_second"
+    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/finetune_second"
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
     )
@@ -122,10 +144,27 @@ def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.Monke
     monkeypatch.setattr(train_reference, "REPOSITORY_ROOT", checkpoints.parent)
     install(monkeypatch, Commands())
     main(replace(config, install=True))
-    assert (checkpoints / "dsr.pt").read_text() == "made/dsr"
+    assert (checkpoints / "dsr.pt").read_text() == "made/dsr_second"
     assert (checkpoints / "mine.pt").read_text() == "there before"
     listed = {line.split()[1] for line in (checkpoints / "SHA256SUMS").read_text().splitlines()}
     assert listed == set(train_reference.SHIPPED)
+
+
+def test_on_a_gpu_one_process_takes_the_faces_of_all(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = Commands()
+    install(monkeypatch, commands)
+    main(replace(config, device="cuda"))
+    assert commands.shared == []
+    assert "--batch-size 32" in " ".join(commands.words[2])
+    assert "--batch-size" not in " ".join(commands.words[0])
+
+
+@pytest.mark.parametrize("count", ["0", "1.5", "true", "'two'"])
+def test_a_number_of_processes_that_is_none_is_named(tmp_path: Path, count: str) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"[processes]\ndsr = {count}\n")
+    with pytest.raises(UserError, match=r"recipe\.toml, \[processes\] key 'dsr': expected a whole number from 1 on"):
+        processes_of(recipe, "dsr")
 
 
 def test_a_stage_that_fails_is_named(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
