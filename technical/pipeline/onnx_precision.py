@@ -125,8 +125,9 @@ def float_nodes(model: ModelProto, recipe: StaticRecipe) -> list[str]:
     kept += [node.name for node in convolutions if recipe.convolutions not in node.input[1]]
     if recipe.float_first and convolutions:
         kept.append(convolutions[0].name)
-    if recipe.float_head:
-        kept.append(nodes[-1].name)
+    products = [node for node in nodes if node.op_type != "Conv"]
+    if recipe.float_head and products:  # a DSR has none
+        kept.append(products[-1].name)
     if recipe.float_after_gelu:
         activated = {name for node in model.graph.node if node.op_type == "Gelu" for name in node.output}
         kept += [node.name for node in nodes if activated.intersection(node.input)]
