@@ -93,7 +93,7 @@ def test_the_recipe_fits_the_commands() -> None:
     ):
         read_recipe(wanted, RECIPE, stage)
     assert read_recipe(train_dsr.Config, RECIPE, "large").preset == "large"
-    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_second", "large")] == [1, 2, 1]
+    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_second", "large")] == [1, 2, 2]
 
 
 def test_every_stage_runs_once_and_everything_is_collected(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert all("--edgeface face.pt" in words for words in (first, tuned, second, tuned_again, large))
     assert "--preset large" in large
     assert "--start-from made/dsr_second/dsr.pt" in large
-    assert commands.shared == ["made/dsr_second"]
+    assert commands.shared == ["made/dsr_second", "made/large"]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
