@@ -33,7 +33,7 @@ TURNED = 6  # EXIF orientation: shown a quarter turn clockwise from how it is st
 @pytest.fixture(scope="module")
 def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where pictures of the page are put: `$DSR_WEB_SHOTS`, else a folder of the test run."""
-    folder = Path(os.environ.get("DSR_WEB_SHOTS") or tmp_path_factory.mktemp("shots"))
+    folder = Path(os.environ.get("DSR_WEB_SHOTS") or tmp_path_factory.mktemp("shots")).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
