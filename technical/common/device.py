@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
 from common.errors import UserError
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+def in_bf16(precision: Precision, device: torch.device) -> bool:
+    """Whether networks are to compute in bfloat16 while they train (`torch.autocast`): `auto` does on CUDA only.
+
+    Processors with AVX512-BF16 or AMX are faster in it too; others are slower.
+    """
+    return precision == "bf16" or (precision == "auto" and device.type == "cuda")
 
 
 def select_device(name: str) -> torch.device:

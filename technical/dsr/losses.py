@@ -64,7 +64,8 @@ def identity_loss(embedder: nn.Module, output: Tensor, target_embeddings: Tensor
     The embedder runs with gradients on, so they reach `output`; only `target_embeddings` `(B, D)`, those of the true
     images, are constants.
     """
-    return identity_distance(embedder(output), target_embeddings.detach()).mean()
+    embeddings = embedder(output).to(output.dtype)  # in bfloat16 under autocast
+    return identity_distance(embeddings, target_embeddings.detach().to(output.dtype)).mean()
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from common import cli
-from common.device import select_device
+from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
 from common.files import write_json
 from common.paths import default_dataset, find_dataset
@@ -36,6 +36,7 @@ from dsr.losses import DsrLoss, LpipsLoss
 from dsr.model import Dsr, preset
 from dsr.prepare_dataset import ensure_training_data
 from dsr.training import (
+    AugmentationName,
     Reduction,
     RunState,
     Validation,
@@ -109,6 +110,8 @@ class Config:
     """How training faces are reduced; validation is always canonical."""
     realistic_share: float = 0.5
     """With mixed degradation, the part of the batches that is degraded as by a far camera."""
+    augmentation: AugmentationName = "flip"
+    """Changes of the faces before they are reduced: mirrored; scene also moves, resizes, relights and softens."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 1e-4
@@ -123,6 +126,8 @@ class Config:
     """Training faces are held in memory when they take no more than this."""
     threads: int = 0
     """CPU threads of torch; 0 leaves its choice."""
+    precision: Precision = "auto"
+    """Of both networks while training; auto: bf16 on CUDA, fp32 on the CPU. bf16 helps CPUs with AVX512-BF16 or AMX."""
 
 
 def main(cfg: Config) -> Path:
@@ -299,9 +304,9 @@ def train_one_epoch(
     name = f"epoch {state.epoch + 1}/{cfg.epochs}"
     with progress_bar(steps * cfg.batch_size, name, "face", show=place.leads) as progress:
         for pixels, generator in epoch_batches(faces, cfg.seed, state.epoch, cfg.batch_size, place):
-            high, low = reduce_batch(pixels, generator, sizes, reduction, place.device)
+            high, low = reduce_batch(pixels, generator, sizes, reduction, place.device, cfg.augmentation)
             rate = learning_rate(state.step, total_steps, cfg.learning_rate, cfg.warmup_steps)
-            parts = train_step(state, loss, high, low, rate, mixed_precision=place.device.type == "cuda")
+            parts = train_step(state, loss, high, low, rate, in_bf16(cfg.precision, place.device))
             for part, value in parts.items():
                 sums[part] = sums.get(part, 0.0) + value
             per_step = (time.monotonic() - started) / (state.step - first_step)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from dsr.losses import DsrLoss, identity_distance
 from dsr.model import Dsr
 from dsr.quality import psnr, ssim
 from facial_rec.distributed import Place
+from facial_rec.finetune_augment import Augmentation, change_scene, obscure
 from facial_rec.seeds import epoch_order, mixed_seed
 from facial_rec.weights import describe_difference, read_pickle
 
@@ -90,8 +91,17 @@ def reduction_named(name: str, realistic_share: float = 0.5) -> Reduction:
     return known[name]
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images. `(B, 3, H, W)`; draws come from `generator` (on CPU)."""
+AugmentationName = Literal["flip", "scene"]
+SCENE = Augmentation(shift=2.0, grow=4.0, light=0.2, blur=0.2, blur_sigma=1.0, erase=0.0)
+
+
+def augment(images: Tensor, generator: torch.Generator, name: AugmentationName = "flip") -> Tensor:
+    """Other photos of the same faces, `(B, 3, H, W)`, to be the true images; draws come from `generator` (on CPU).
+
+    `flip` mirrors half of them; `scene` also moves, resizes and relights each a little, and softens a few.
+    """
+    if name == "scene":
+        return obscure(change_scene(images, SCENE, generator), SCENE, generator)
     mirrored = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)
 
@@ -115,13 +125,16 @@ def steps_per_epoch(count: int, batch_size: int, world: int) -> int:
 def train_step(
     state: RunState, loss: DsrLoss, high: Tensor, low: Tensor, rate: float, mixed_precision: bool
 ) -> dict[str, float]:
-    """One optimiser step; the loss and its unweighted parts. Raises UserError for a loss that is not finite."""
+    """One optimiser step; the loss and its unweighted parts. Raises UserError for a loss that is not finite.
+
+    `mixed_precision` runs both networks, DSR and recogniser, in bfloat16; weights and losses stay float32.
+    """
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.network.train()
     with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
         output = state.network(low)
-    total, parts = loss(output.float(), high)
+        total, parts = loss(output.float(), high)
     _require_finite("loss", total.detach(), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()
@@ -245,8 +258,13 @@ def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None
 
 
 def reduce_batch(
-    pixels: Tensor, generator: torch.Generator, sizes: SizeChoice, reduction: Reduction, device: torch.device
+    pixels: Tensor,
+    generator: torch.Generator,
+    sizes: SizeChoice,
+    reduction: Reduction,
+    device: torch.device,
+    augmentation: AugmentationName = "flip",
 ) -> tuple[Tensor, Tensor]:
     """`(high, low)` float batches of one training step from uint8 `(B, 3, 112, 112)`."""
-    high = augment(to_float(pixels, device), generator)
+    high = augment(to_float(pixels, device), generator, augmentation)
     return high, reduction(high, sizes.draw(generator), generator)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import torch
 
 from common import cli
-from common.device import select_device
+from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
 from common.files import write_json
 from common.paths import default_dataset, find_dataset
@@ -124,6 +124,8 @@ class Config:
     """Training faces are held in memory when they take no more than this."""
     threads: int = 0
     """CPU threads of torch; 0 leaves its choice."""
+    precision: Precision = "auto"
+    """Of the student while training; auto: bf16 on CUDA, fp32 on the CPU. bf16 helps CPUs with AVX512-BF16 or AMX."""
 
     @property
     def weights(self) -> LossWeights:
@@ -161,7 +163,8 @@ def main(cfg: Config) -> Path:
     write_json(cfg.out / "config.json", {**about, **settings, "out": str(cfg.out), "original": before})
     keep_records(cfg.out / "metrics.jsonl", state.epoch)
     _announce(cfg, run, identities, len(faces), len(val_faces), before)
-    teaching = Teaching(teacher, restorer.draw, AUGMENTATIONS[cfg.augmentation], cfg.hr_share)
+    changes, mixed = AUGMENTATIONS[cfg.augmentation], in_bf16(cfg.precision, device)
+    teaching = Teaching(teacher, restorer.draw, changes, cfg.hr_share, mixed)
     logger = wandb_logger(cfg.wandb, "edgeface-finetune", cfg.out, settings)
     while state.epoch < cfg.epochs:
         started = time.monotonic()

@@ -72,6 +72,8 @@ class Teaching:
     augmentation: Augmentation
     hr_share: float = 1.0
     """The part of each batch that the student sees in HR as well."""
+    mixed_precision: bool = False
+    """Whether the student computes in bfloat16; its weights, the teacher and the losses stay float32."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def embed_batch(student: EdgeFace, teaching: Teaching, batch: Batch, device: tor
     seen = obscure(high[: math.ceil(teaching.hr_share * len(high))], how, draws)
     with torch.no_grad():
         targets = teaching.teacher(high).float()
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=teaching.mixed_precision):
         sr = student(normalise(restored))
         hr = student(normalise(seen)) if len(seen) else sr[:0]
     return Embedded(sr.float(), hr.float(), targets, batch.people.to(device), batch.classes.to(device))

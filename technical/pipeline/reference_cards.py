@@ -1,9 +1,9 @@
-"""Model cards of the shipped models, written from the record of their training and of their evaluation.
+"""Model cards of the shipped models, and the READMEs' tables, from the records of their training and evaluation.
 
     python -m pipeline.reference_cards --results runs/reference.json
 
 `checkpoints/reference.json` says how they were trained (`pipeline.train_reference` writes it), `--results` what they
-do on LFW (`pipeline.evaluate_reference --json`). No figure of a card is typed by hand.
+do on LFW (`pipeline.evaluate_reference --json`). No figure of a card or of these tables is typed by hand.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from common.paths import REPOSITORY_ROOT
 from common.shipped import shipped_files
 from dsr.checkpoint import load_dsr
 from facial_rec.edgeface import count_parameters, get_model
-from facial_rec.tables import number, percent
-from pipeline.reference_bounds import Names, figures, gap, sizes_of
+from facial_rec.tables import number
+from pipeline.reference_bounds import Names, figures, sizes_of
+from pipeline.reference_tables import fill_in, markdown, tables_of, verification_table
 from pipeline.train_reference import EDGEFACE, HISTORY, TUNED
 
 RESULTS = "results.json"
+READMES = ("README.md", "technical/facial_rec/README.md")
 TERMS = (
     "CC BY-NC-SA 4.0: research, not commerce; pass it on under the same terms, and name the authors of EdgeFace "
     "(A. George et al., Idiap), against whose weights it was trained."
@@ -55,7 +57,7 @@ class Config:
 
 
 def main(cfg: Config) -> list[Path]:
-    """Write the cards into checkpoints/, and results.json for the page's plot; return the paths."""
+    """Write the cards and results.json (for the page's plot) into checkpoints/, fill the READMEs; return the paths."""
     folder = REPOSITORY_ROOT / "checkpoints"
     results, history = read_json(cfg.results), read_json(folder / HISTORY)
     if "canonical" not in results:
@@ -72,6 +74,11 @@ def main(cfg: Config) -> list[Path]:
         write_text(folder / name, text)
     write_json(folder / RESULTS, results["canonical"])
     written = [folder / name for name in (*cards, RESULTS)]
+    tables = tables_of(results)
+    for name in READMES:
+        page = REPOSITORY_ROOT / name
+        write_text(page, fill_in(page.read_text(encoding="utf-8"), tables, name))
+        written.append(page)
     print("written: " + ", ".join(map(str, written)))
     return written
 
@@ -102,7 +109,7 @@ def _dsr_card(
                 found = figures(record, names.original, "lr-lr", size, method)
                 cells.append(show(found[figure], found.get(f"{figure}_ci95")))
         rows.append(cells)
-    verified = _verification_table(record, names.original, names.original)
+    verified = verification_table(record, names.original, names.original)
     return _card(
         file,
         about,
@@ -110,7 +117,7 @@ def _dsr_card(
         stages,
         [
             "Images, canonical reduction; identity loss: 1 - cosine to the HR face, original EdgeFace-XXS:\n\n"
-            + _markdown(header, rows),
+            + markdown(header, rows),
             "Verification with the original EdgeFace-XXS, %:\n\n" + verified,
         ],
     )
@@ -126,9 +133,9 @@ def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[st
         f"weights and {1 - tuned['alpha']:.1f} of the original's, chosen on the validation people. It embeds both "
         f"sides of a comparison: its embeddings and the original's do not mix. sha256 `{sha256}`."
     )
-    table = _verification_table(results["canonical"], names.shipped, names.original)
+    table = verification_table(results["canonical"], names.shipped, names.original)
     realistic = [
-        f"The same under {name}:\n\n" + _verification_table(results[name], names.shipped, names.original)
+        f"The same under {name}:\n\n" + verification_table(results[name], names.shipped, names.original)
         for name in results
         if name.startswith("realistic")
     ]
@@ -203,36 +210,6 @@ Rejecting every pair scores 50 %. TAR at FMR 1e-3 rests on 3 impostor pairs.
 
 **Limits.** {LIMITS}
 """
-
-
-def _verification_table(record: Mapping[str, Any], ours: str, baseline: str) -> str:
-    """Accuracy and TAR by size: bicubic with recogniser `baseline`, DSR with `ours`, and the paired difference."""
-    header = ["", "accuracy: bicubic", "DSR", "difference", "TAR at FMR 1e-3: bicubic", "DSR", "difference"]
-    rows = []
-    minus = "bicubic" if ours == baseline else f"bicubic of {baseline}"
-    for protocol in ("lr-lr", "lr-hr"):
-        for size in sizes_of(record):
-            low = figures(record, baseline, protocol, size, "bicubic")
-            high = figures(record, ours, protocol, size, "dsr")
-            between = gap(record, ours, protocol, size, "dsr", minus)
-            rows.append([f"{protocol.upper()} {size}", *_triples(low, high, between)])
-    if ours != baseline:
-        low, high = (figures(record, one, "lr-lr", None, "hr") for one in (baseline, ours))
-        rows.append(["HR-HR", *_triples(low, high, gap(record, ours, "lr-lr", None, "hr", f"hr of {baseline}"))])
-    return _markdown(header, rows)
-
-
-def _triples(low: Mapping[str, Any], high: Mapping[str, Any], between: Mapping[str, Any]) -> list[str]:
-    cells = []
-    for figure in ("accuracy", "tar@fmr=1e-3"):
-        cells += [percent(one[figure], one.get(f"{figure}_ci95")) for one in (low, high)]
-        cells.append(percent(between[figure], between.get(f"{figure}_ci95"), signed=True))
-    return cells
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from common.device import select_device
+from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
 
 
 def test_cpu() -> None:
     assert select_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "expected"),
+    [("auto", "cpu", False), ("auto", "cuda", True), ("bf16", "cpu", True), ("fp32", "cuda", False)],
+)
+def test_precision(precision: Precision, device: str, expected: bool) -> None:
+    assert in_bf16(precision, torch.device(device)) is expected
 
 
 def test_cuda_without_cuda_names_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from dsr import train_dsr, training
 from dsr.checkpoint import load_dsr
 from dsr.model import PRESETS, Dsr
 from dsr.train_dsr import Config, main
-from dsr.training import average_of, learning_rate, selection_loss, steps_per_epoch
+from dsr.training import augment, average_of, learning_rate, selection_loss, steps_per_epoch
 
 TIMES = {"seconds"}
 
@@ -154,6 +154,41 @@ def test_a_second_recogniser_has_a_say(config: Config, finished: Config, other_e
         assert ours["train"]["identity"] == pytest.approx(theirs["train"]["identity"], 1e-4)
     with pytest.raises(UserError, match="second_edgeface_sha256 was '"):
         main(replace(config, second_edgeface=None, resume=True))
+
+
+def test_bf16_gives_nearly_the_losses_of_fp32(config: Config, finished: Config) -> None:
+    main(replace(config, precision="bf16"))
+    ours, theirs = records(config)[-1]["train"], records(finished)[-1]["train"]
+    assert ours != theirs
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, rel=0.03)
+    assert all(value.dtype == torch.float32 for value in weights(config).values())
+    with pytest.raises(UserError, match="precision was 'bf16', is now 'auto'"):
+        main(replace(config, resume=True))
+
+
+def test_scenes_change_the_true_images_and_mirroring_alone_does_not_move_them(faces: torch.Tensor) -> None:
+    many = faces[:1].repeat(16, 1, 1, 1)
+    mirrored = augment(many, torch.Generator().manual_seed(3))
+    assert all(torch.equal(one, many[0]) or torch.equal(one, many[0].flip(2)) for one in mirrored)
+    scenes = augment(many, torch.Generator().manual_seed(3), "scene")
+    assert scenes.shape == many.shape
+    assert 0.0 <= float(scenes.min()) < float(scenes.max()) <= 1.0
+    changes = [min(float((s - m).abs().mean()) for m in (many[0], many[0].flip(2))) for s in scenes]
+    assert min(changes) > 0.0
+    assert max(changes) < 0.25, "still the same face"
+    assert torch.equal(scenes, augment(many, torch.Generator().manual_seed(3), "scene"))
+    assert not torch.equal(scenes, augment(many, torch.Generator().manual_seed(4), "scene"))
+
+
+def test_a_run_on_scenes_is_another_run_and_resumes_as_one(config: Config, finished: Config) -> None:
+    scenes = replace(config, augmentation="scene")
+    main(replace(scenes, stop_after=1))
+    main(replace(scenes, resume=True))
+    through = replace(scenes, out=config.out.with_name("through"))
+    main(through)
+    assert_same_run(scenes, through)
+    assert records(scenes)[0]["train"] != records(finished)[0]["train"]
 
 
 def test_a_run_can_grow_smaller_weights(config: Config, finished: Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,20 @@ def test_part_of_the_batch_is_seen_in_hr(make: Make, pixels: torch.Tensor) -> No
         some = Teaching(teaching.teacher, coarse, AUGMENTATIONS["strong"], share)
         seen = embed_batch(state.student, some, batch(pixels), CPU)
         assert (len(seen.sr), len(seen.hr)) == (8, expected)
+
+
+def test_bf16_gives_nearly_the_embeddings_of_fp32_and_leaves_weights_in_fp32(make: Make, pixels: torch.Tensor) -> None:
+    state, teaching = make()
+    mixed = replace(teaching, mixed_precision=True)
+    full, half = (embed_batch(state.student, how, batch(pixels), CPU) for how in (teaching, mixed))
+    assert not torch.equal(half.sr, full.sr)
+    assert torch.equal(half.targets, full.targets), "the teacher stays exact"
+    for ours, theirs in ((half.sr, full.sr), (half.hr, full.hr)):
+        assert ours.dtype == torch.float32
+        assert float(nn.functional.cosine_similarity(ours, theirs).min()) > 0.99
+    losses = ten_steps(state, mixed, pixels)
+    assert losses[-1]["loss"] < losses[0]["loss"]
+    assert all(value.dtype == torch.float32 for value in state.student.state_dict().values())
 
 
 def test_same_seed_same_losses(make: Make, pixels: torch.Tensor) -> None:

@@ -21,6 +21,7 @@ from facial_rec.edgeface import get_model
 from pipeline import evaluate_reference, reference_bounds, reference_cards
 from pipeline.evaluate_reference import Config, check_files, main
 from pipeline.reference_bounds import Names, bound_rows, bounds_table
+from pipeline.reference_tables import fill_in
 from pipeline.train_reference import STAGES
 
 PAIRS = "2\t3\n" + "".join(
@@ -111,11 +112,17 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
         "versions": {"torch": "9"},
     }
     (shipped / "reference.json").write_text(json.dumps(history))
+    pages = {"README.md": "bounds by-size realistic large", "technical/facial_rec/README.md": "finetuned"}
+    for name, places in pages.items():
+        page = shipped.parent / name
+        page.parent.mkdir(parents=True, exist_ok=True)
+        empty = "".join(f"<!-- TABLE {place} -->\nold\n<!-- END TABLE -->\nkept\n" for place in places.split())
+        page.write_text(f"before\n{empty}")
     record = main(config)
     assert config.json is not None
     written = reference_cards.main(reference_cards.Config(results=config.json))
     cards = {"dsr.md", "dsr_large.md", "edgeface_xxs_dsr.md", "chain.md"}
-    assert {path.name for path in written} == {*cards, "results.json"}
+    assert {path.name for path in written} == {*cards, "results.json", "README.md"}
     for name in cards:
         text = (shipped / name).read_text()
         for words in ("CC BY-NC-SA 4.0", "**Not for** identifying people", "**Limits.**"):
@@ -124,12 +131,28 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
             for words in (" (1 epochs, 2 minutes)", "; seed 3; wall", "made up", "git commit\n`abc`.", "**Data.**"):
                 assert words in text
             assert text.count("| LR-HR 16 |") == (4 if name == "edgeface_xxs_dsr.md" else 1)
+    shown = (shipped.parent / "README.md").read_text()
+    assert shown.startswith("before\n<!-- TABLE bounds -->\n\n|  | bicubic, original EdgeFace | shipped |")
+    assert (shown.count("kept"), shown.count("old"), shown.count("\n\n<!-- END TABLE -->\n")) == (4, 0, 4)
+    bound = record["bounds"][0]
+    verdict = "yes" if bound["reached"] else "**no**"
+    assert f"| {bound['name']} | {bound['baseline']} | {bound['chain']} | {bound['difference']} |" in shown
+    assert f"| {bound['asked']} | {verdict} |" in shown
+    assert shown.count("| realistic-") == 6
+    tuned = (shipped.parent / "technical/facial_rec/README.md").read_text()
+    assert tuned.count("| accuracy |") == tuned.count("| TAR |") == 6
     (gain,) = (row for row in record["bounds"] if row["name"] == "PSNR 16, dB")
     assert f"| 16 | {gain['baseline']} | {gain['chain']} |" in (shipped / "dsr.md").read_text()
     assert json.loads((shipped / "results.json").read_text())["run"]["weights"].keys() >= {"dsr.pt"}
     (shipped / "SHA256SUMS").write_text(f"{'0' * 64}  dsr.pt\n")
     with pytest.raises(UserError, match=r"of other files than checkpoints/SHA256SUMS lists: dsr\.pt"):
         reference_cards.main(reference_cards.Config(results=config.json))
+
+
+def test_an_unknown_table_is_named() -> None:
+    assert fill_in("no place", {}, "README.md") == "no place"
+    with pytest.raises(UserError, match=r"README\.md has a place for a table 'speed': expected one of bounds\."):
+        fill_in("<!-- TABLE speed -->\n<!-- END TABLE -->", {"bounds": ""}, "README.md")
 
 
 def test_without_lfw_the_synthetic_people_are_recognised(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
