@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from common import cli
@@ -55,8 +56,10 @@ from dsr.training import (
 from facial_rec.distributed import Place, joined_processes
 from facial_rec.embedder import check_gradient, load_embedder
 from facial_rec.faceset import FaceSet
+from facial_rec.weight_average import interpolate
 
 HELD_OUT_FRACTION = 0.1
+MIXTURES = "mixtures.json"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ class Config:
     start_from: str | None = None
     """Trained DSR to start from: of the same preset, or of a smaller one, which is grown; a path or a name in
     checkpoints/."""
+    alphas: tuple[float, ...] = ()
+    """Mixtures to choose from at the end of a run with --start-from: (1 - alpha) start + alpha trained."""
     pixel_loss: Literal["charbonnier", "l1", "psnr"] = "charbonnier"
     """Which pixel loss."""
     pixel_weight: float = 8.0
@@ -148,6 +153,10 @@ def _check_config(cfg: Config) -> None:
     for name in ("seed", "warmup_steps", "threads", "stop_after"):
         if getattr(cfg, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
+    if not all(0.0 < alpha <= 1.0 for alpha in cfg.alphas):
+        raise UserError(f"--alphas {' '.join(map(str, cfg.alphas))}: expected numbers above 0 and at most 1.")
+    if cfg.alphas and cfg.start_from is None:
+        raise UserError("--alphas mixes with the weights that a run starts from: give --start-from too.")
     if not 0.0 < cfg.learning_rate < 1.0:
         raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
     if not 0.0 <= cfg.realistic_share <= 1.0:
@@ -187,6 +196,7 @@ def _train(cfg: Config, place: Place) -> Path:
         raise UserError(f"{len(train_faces)} training faces cannot be shared by {place.world} processes: use fewer.")
     start, start_info = load_dsr(cfg.start_from) if cfg.start_from is not None else (None, None)
     state = _fresh_state(cfg, place, start)
+    before = {key: value.clone() for key, value in state.model.state_dict().items()}
     checksums = {
         "edgeface_sha256": embedder.source.sha256,
         "second_edgeface_sha256": second.source.sha256 if second is not None else None,
@@ -215,6 +225,8 @@ def _train(cfg: Config, place: Place) -> Path:
             logger.log(_finish_epoch(cfg, state, validation, settings, record))
         place.wait()
     logger.close()
+    if validation is not None and cfg.alphas and state.epoch == cfg.epochs:
+        _choose_mixture(cfg, validation, before)
     if place.leads:
         best = cfg.out / "dsr.pt"
         print(f"Best weights: {best}. Try them: python -m pipeline.evaluate_dataset --dsr {best}")
@@ -268,7 +280,7 @@ def _fresh_state(cfg: Config, place: Place, start: Dsr | None) -> RunState:
 
 def _settings(cfg: Config, faces: FaceReader, world: int, checksums: dict[str, str | None]) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
-    free = {"device", "resume", "stop_after", "out", "wandb", "cache_gb", "threads"}
+    free = {"device", "resume", "stop_after", "out", "wandb", "cache_gb", "threads", "alphas"}
     free |= {"edgeface", "second_edgeface", "start_from", "train_root", "val_root"}
     kept = {key: value for key, value in asdict(cfg).items() if key not in free}
     kept["vlr_size"] = list(cfg.vlr_size)
@@ -341,10 +353,37 @@ def _finish_epoch(
     return record
 
 
+def _choose_mixture(cfg: Config, validation: Validation, before: dict[str, Tensor]) -> None:
+    """Put the best mixture of the best weights with those of the start in the place of the former, once."""
+    model, info = load_dsr(cfg.out / "dsr.pt", validation.device)
+    if "alpha" in info.metadata:  # mixed before, perhaps killed right after
+        write_json(cfg.out / MIXTURES, {key: info.metadata[key] for key in ("alpha", "validation", "mixtures")})
+        return
+    trained = {key: value.clone() for key, value in model.state_dict().items()}
+    tried: dict[float, tuple[float, dict[str, Any]]] = {}
+    for alpha in sorted(cfg.alphas):
+        model.load_state_dict(interpolate(before, trained, alpha), strict=True)
+        figures = validation.run(model.eval())
+        tried[alpha] = selection_loss(figures, cfg.pixel_weight, cfg.identity_weight), figures
+        print(f"[mixture] alpha {alpha}: selection loss {tried[alpha][0]:.4f}")
+        _print_figures(figures)
+    chosen = min(tried, key=lambda alpha: tried[alpha][0])
+    model.load_state_dict(interpolate(before, trained, chosen), strict=True)
+    mixtures = [{"alpha": alpha, "selection_loss": loss, "validation": v} for alpha, (loss, v) in tried.items()]
+    chosen_one = {"alpha": chosen, "validation": tried[chosen][1], "mixtures": mixtures}
+    save_dsr(cfg.out / "dsr.pt", model, {**info.metadata, **chosen_one})
+    write_json(cfg.out / MIXTURES, chosen_one)
+    print(f"Chosen: alpha {chosen}")
+
+
 def _print_epoch(record: dict[str, Any]) -> None:
     parts = ", ".join(f"{name} {value:.4f}" for name, value in record["train"].items())
     print(f"[epoch {record['epoch']}] {parts} ({record['seconds']:.0f} s)")
-    for size, methods in record["validation"].items():
+    _print_figures(record["validation"])
+
+
+def _print_figures(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    for size, methods in figures.items():
         ours, base = methods["dsr"], methods["bicubic"]
         print(
             f"    at {size:>2}: PSNR {ours['psnr']:.2f} dB (bicubic {base['psnr']:.2f}), "

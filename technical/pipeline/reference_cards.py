@@ -142,7 +142,7 @@ def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[st
     text = (
         "Verification, %, the shipped chain (DSR and this EdgeFace) beside bicubic and the original EdgeFace-XXS:\n\n"
     )
-    return _card(EDGEFACE, about, history, ("finetune", TUNED), [text + table, *realistic])
+    return _card(EDGEFACE, about, history, ("finetune", "finetune_second", TUNED), [text + table, *realistic])
 
 
 def _chain_card(folder: Path) -> str:
@@ -174,7 +174,7 @@ ONNX = {
     "dsr.onnx": "faces of 8 to 64 pixels to 112x112",
 }
 METHODS = ("bicubic", "dsr")
-FIRST = ("dsr", "dsr_second")  # the stages that made the DSR
+FIRST = ("dsr", "dsr_second", "dsr_third")  # the stages that made the DSR
 decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)
 

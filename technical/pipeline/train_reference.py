@@ -36,8 +36,8 @@ from pipeline.provenance import command_of
 from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
-TUNED = "finetune_second"  # the stage whose EdgeFace is shipped
-STAGES = ("dsr", "finetune", "dsr_second", TUNED, "large")
+TUNED = "finetune_third"  # the stage whose EdgeFace is shipped
+STAGES = ("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", TUNED, "large")
 EDGEFACE = "edgeface_xxs_dsr.pth"
 SHIPPED = (
     *("dsr.pt", "dsr_large.pt", EDGEFACE, "edgeface.onnx", "chain.onnx", "dsr.onnx", "thresholds.json", HISTORY),
@@ -51,7 +51,7 @@ class Config:
     """What to train, on what, and where."""
 
     recipe: Path = REPOSITORY_ROOT / "recipes/reference.toml"
-    """Recipe: TOML with the sections dsr, finetune, large and calibrate."""
+    """Recipe: TOML with a section for every stage, and calibrate."""
     out: Path = Path("runs/reference_models")
     """Folder of everything it makes."""
     edgeface: str = "edgeface_xxs.pt"
@@ -77,8 +77,10 @@ def main(cfg: Config) -> Path:
         return _first_epochs(cfg)
     first = _train_dsr(cfg, "dsr")
     first_tuned = _finetune(cfg, "finetune", first)
-    dsr = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))
-    tuned = _finetune(cfg, TUNED, dsr, start=first_tuned)
+    second = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))
+    second_tuned = _finetune(cfg, "finetune_second", second, start=first_tuned)
+    dsr = _train_dsr(cfg, "dsr_third", start=second)
+    tuned = _finetune(cfg, TUNED, dsr, start=second_tuned)
     large = _train_dsr(cfg, "large", start=dsr)
     return _collect(cfg, dsr, tuned, large)
 
@@ -112,12 +114,13 @@ def _train_dsr(cfg: Config, stage: str, start: Path | None = None, second: Path 
         device=cfg.device,
         threads=cfg.threads,
         start_from=str(start) if start is not None else None,
-        second_edgeface=str(second) if second is not None else None,
+        second_edgeface=str(second) if second is not None else wanted.second_edgeface,
         stop_after=cfg.stop_after,
         out=out,
         resume=(out / "last.pt").is_file(),
     )
-    if len(read_records(out / "metrics.jsonl")) < (cfg.stop_after or settings.epochs):
+    unmixed = bool(settings.alphas) and not cfg.stop_after and not (out / train_dsr.MIXTURES).is_file()
+    if unmixed or len(read_records(out / "metrics.jsonl")) < (cfg.stop_after or settings.epochs):
         _run("dsr.train_dsr", settings, processes)
     return out / "dsr.pt"
 
@@ -193,6 +196,8 @@ def history(cfg: Config) -> dict[str, Any]:
             "seconds": round(sum(epoch["seconds"] for epoch in epochs), 1),
             "epochs": epochs,
         }
+        if (run / train_dsr.MIXTURES).is_file():
+            stages[stage]["mixture"] = read_json(run / train_dsr.MIXTURES)
     commit, dirty = git_state()
     return {
         "format": "dsr-edgeface-training-1",
@@ -212,7 +217,6 @@ PATHS = {
     "val_root",
     "dsr",
     "edgeface",
-    "start",
     "start_from",
     "second_edgeface",
 }  # of the machine, not of the models

@@ -145,6 +145,34 @@ def test_a_run_can_start_from_trained_weights(config: Config, finished: Config) 
         main(replace(started, start_from=None, resume=True))
 
 
+def test_the_end_can_be_a_mixture_with_the_start(config: Config, finished: Config) -> None:
+    started = replace(config, start_from=str(finished.out / "dsr.pt"), alphas=(0.25, 1.0))
+    main(replace(started, stop_after=1))
+    assert not (config.out / "mixtures.json").exists(), "not before the last epoch"
+    main(replace(started, alphas=(), resume=True))
+    trained, before = weights(config), weights(finished)
+    main(replace(started, alphas=(0.25,), resume=True))
+    for key, value in weights(config).items():
+        torch.testing.assert_close(value, 0.75 * before[key] + 0.25 * trained[key])
+    mixed, told = ((config.out / name).read_bytes() for name in ("dsr.pt", "mixtures.json"))
+    (config.out / "mixtures.json").unlink()  # as if killed between the two
+    main(replace(started, resume=True))
+    assert (config.out / "mixtures.json").read_bytes() == told
+    assert (config.out / "dsr.pt").read_bytes() == mixed, "mixed once"
+    assert load_dsr(config.out / "dsr.pt")[1].metadata["alpha"] == 0.25
+
+
+def test_of_several_mixtures_the_best_on_validation_is_kept(config: Config, finished: Config) -> None:
+    main(replace(config, start_from=str(finished.out / "dsr.pt"), alphas=(1.0, 0.5)))
+    tried = json.loads((config.out / "mixtures.json").read_text())
+    assert [mixture["alpha"] for mixture in tried["mixtures"]] == [0.5, 1.0]
+    best = min(tried["mixtures"], key=lambda mixture: mixture["selection_loss"])
+    assert (tried["alpha"], tried["validation"]) == (best["alpha"], best["validation"])
+    whole = tried["mixtures"][1]
+    kept = min(records(config), key=lambda record: record["selection_loss"])
+    assert whole["selection_loss"] == pytest.approx(kept["selection_loss"], 1e-6), "alpha 1 is the best epoch"
+
+
 def test_a_second_recogniser_has_a_say(config: Config, finished: Config, other_edgeface: Path, tmp_path: Path) -> None:
     main(replace(config, second_edgeface=str(other_edgeface)))
     assert records(config)[0]["train"]["identity"] != records(finished)[0]["train"]["identity"]
@@ -451,6 +479,8 @@ def test_state_of_another_network_is_refused(copied: Config) -> None:
         ({"edgeface": "no.pt"}, r"no\.pt is missing"),
         ({"train_root": Path("no")}, "no does not exist"),
         ({"device": "gpu"}, "--device gpu is not a device torch knows"),
+        ({"alphas": (1.5,)}, "--alphas 1.5: expected numbers above 0 and at most 1"),
+        ({"alphas": (0.5,)}, "--alphas mixes with the weights that a run starts from: give --start-from too"),
     ],
     ids=str,
 )

@@ -64,6 +64,8 @@ class Commands:
             names = ["dsr.pt"] if module == "dsr.train_dsr" else tuned
             for name in names:
                 (out / name).write_bytes(f"{out}".encode())
+            if module == "dsr.train_dsr" and "--alphas" in given:
+                (out / "mixtures.json").write_text(json.dumps({"alpha": 0.75}))
             (out / "edgeface_finetuned.json").write_text(json.dumps({"alpha": 0.7, "command": "x"}))
         else:
             out.write_bytes(module.encode())
@@ -88,21 +90,23 @@ def test_the_recipe_fits_the_commands() -> None:
         ("finetune", finetune_edgeface.Config),
         ("dsr_second", train_dsr.Config),
         ("finetune_second", finetune_edgeface.Config),
+        ("dsr_third", train_dsr.Config),
+        ("finetune_third", finetune_edgeface.Config),
         ("large", train_dsr.Config),
         ("calibrate", calibrate.Config),
     ):
         read_recipe(wanted, RECIPE, stage)
     assert read_recipe(train_dsr.Config, RECIPE, "large").preset == "large"
-    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_second", "large")] == [1, 2, 2]
+    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_third", "large")] == [1, 2, 2]
 
 
 def test_every_stage_runs_once_and_everything_is_collected(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = Commands()
     install(monkeypatch, commands)
     folder = main(config)
-    trainings = ["dsr.train_dsr", "facial_rec.finetune_edgeface"] * 2 + ["dsr.train_dsr"]
+    trainings = ["dsr.train_dsr", "facial_rec.finetune_edgeface"] * 3 + ["dsr.train_dsr"]
     assert commands.modules() == [*trainings, "pipeline.calibrate", *(["pipeline.export"] * 3)]
-    first, tuned, second, tuned_again, large = (" ".join(words) for words in commands.words[:5])
+    first, tuned, second, tuned_again, third, tuned_last, large = (" ".join(words) for words in commands.words[:7])
     assert "--start-from" not in first + tuned
     assert "--preset separate" in first
     assert "--dsr made/dsr/dsr.pt" in tuned
@@ -110,17 +114,21 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--second-edgeface made/finetune/edgeface_finetuned.pt " in f"{second} "
     assert "--dsr made/dsr_second/dsr.pt" in tuned_again
     assert "--start-from made/finetune/edgeface_finetuned.pth" in tuned_again
-    assert all("--edgeface face.pt" in words for words in (first, tuned, second, tuned_again, large))
+    assert "--start-from made/dsr_second/dsr.pt" in third
+    assert "--second-edgeface edgeface_xs_gamma_06.pt" in third, "the recipe names it"
+    assert "--dsr made/dsr_third/dsr.pt" in tuned_last
+    assert "--start-from made/finetune_second/edgeface_finetuned.pth" in tuned_last
+    assert all("--edgeface face.pt" in words for words in (first, tuned, second, tuned_again, third, tuned_last, large))
     assert "--preset large" in large
-    assert "--start-from made/dsr_second/dsr.pt" in large
-    assert commands.shared == ["made/dsr_second", "made/large"]
+    assert "--start-from made/dsr_third/dsr.pt" in large
+    assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/large"]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
-    assert (folder / "dsr.pt").read_text() == "made/dsr_second"
-    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/finetune_second"
+    assert (folder / "dsr.pt").read_text() == "made/dsr_third"
+    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/finetune_third"
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
     )
@@ -130,10 +138,16 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert len(history["stages"]["dsr"]["epochs"]) == 16
     assert history["stages"]["finetune"]["config"] == {"seed": 0}  # no command, no path of the machine
     assert history["finetuned"] == {"alpha": 0.7}
+    assert history["stages"]["dsr_third"]["mixture"] == {"alpha": 0.75}
+    assert "mixture" not in history["stages"]["dsr_second"]
     again = Commands()
     install(monkeypatch, again)
     main(config)
     assert again.modules() == ["pipeline.calibrate", *(["pipeline.export"] * 3)], "what is trained stays"
+    (config.out / "dsr_third" / "mixtures.json").unlink()
+    install(monkeypatch, killed := Commands())
+    main(config)
+    assert killed.modules()[0] == "dsr.train_dsr", "killed before the mixture: it is made up for"
 
 
 def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -144,7 +158,7 @@ def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.Monke
     monkeypatch.setattr(train_reference, "REPOSITORY_ROOT", checkpoints.parent)
     install(monkeypatch, Commands())
     main(replace(config, install=True))
-    assert (checkpoints / "dsr.pt").read_text() == "made/dsr_second"
+    assert (checkpoints / "dsr.pt").read_text() == "made/dsr_third"
     assert (checkpoints / "mine.pt").read_text() == "there before"
     listed = {line.split()[1] for line in (checkpoints / "SHA256SUMS").read_text().splitlines()}
     assert listed == set(train_reference.SHIPPED)
