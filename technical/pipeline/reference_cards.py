@@ -179,10 +179,17 @@ decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)
 
 
+def _mixed(stage: Mapping[str, Any]) -> str:
+    """How much of the weights that the stage began with is in those it left, where it is any."""
+    alpha = stage.get("mixture", {}).get("alpha", 1.0)
+    return f", {1.0 - alpha:g} of its start mixed in" if alpha < 1.0 else ""
+
+
 def _card(file: str, about: str, history: Mapping[str, Any], stages: Sequence[str], metrics: Sequence[str]) -> str:
     trained = {stage: history["stages"][stage] for stage in stages}
     parts = [
-        f"`{name}` ({len(one['epochs'])} epochs, {one['seconds'] / 60:.0f} minutes)" for name, one in trained.items()
+        f"`{name}` ({len(one['epochs'])} epochs, {one['seconds'] / 60:.0f} minutes{_mixed(one)})"
+        for name, one in trained.items()
     ]
     seeds = sorted({str(one["config"].get("seed", 0)) for one in trained.values()})
     measured = "\n\n".join(metrics)

@@ -104,7 +104,7 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
     monkeypatch.setattr(reference_cards, "REPOSITORY_ROOT", shipped.parent)
     stage = {"config": {"seed": 3}, "seconds": 120.0, "epochs": [{"epoch": 1}]}
     history = {
-        "stages": dict.fromkeys(STAGES, stage),
+        "stages": dict.fromkeys(STAGES, stage) | {"large": {**stage, "mixture": {"alpha": 0.25}}},
         "finetuned": {"variant": "edgeface_tiny", "alpha": 0.7},
         "machine": "2 CPU cores, made up",
         "git_commit": "abc",
@@ -131,6 +131,7 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
             for words in (" (1 epochs, 2 minutes)", "; seed 3; wall", "made up", "git commit\n`abc`.", "**Data.**"):
                 assert words in text
             assert text.count("| LR-HR 16 |") == (4 if name == "edgeface_xxs_dsr.md" else 1)
+    assert "`large` (1 epochs, 2 minutes, 0.75 of its start mixed in)" in (shipped / "dsr_large.md").read_text()
     shown = (shipped.parent / "README.md").read_text()
     assert shown.startswith("before\n<!-- TABLE bounds -->\n\n|  | bicubic, original EdgeFace | shipped |")
     assert (shown.count("kept"), shown.count("old"), shown.count("\n\n<!-- END TABLE -->\n")) == (4, 0, 4)
