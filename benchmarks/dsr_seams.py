@@ -2,8 +2,8 @@
 
     python benchmarks/dsr_seams.py --images dataset/val_processed
 
-1 means that nothing shows. The DSR writes every cell of 7 x 7 pixels on its own, so a value above the true faces' is a
-seam. The figure is a mean over faces and both directions.
+1 means that nothing shows. The DSR works on cells of 7 x 7 pixels, which overlap in the default (not in the preset
+`separate`), so a value above the true faces' is a seam. The figure is a mean over faces and both directions.
 """
 
 from __future__ import annotations
