@@ -14,6 +14,7 @@ from dsr.checkpoint import load_dsr
 from facial_rec.embedder import load_embedder
 from facial_rec.landmark_refiner import LandmarkRefiner
 from facial_rec.thresholds import Thresholds
+from pipeline.api_examples import example
 from pipeline.model_metadata import Kind
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE
 from pipeline.onnx_models import OnnxModel
@@ -81,3 +82,10 @@ def test_exports_and_thresholds_are_of_the_default_pair() -> None:
             assert dict(found) == {name: weights[name] for name in names}, kind
     if "thresholds.json" in LISTED:
         Thresholds.load(FOLDER / "thresholds.json").check_made_for(LISTED[DEFAULT_EDGEFACE], LISTED[DEFAULT_DSR])
+
+
+def test_the_apis_examples_are_answers_of_these_files() -> None:
+    models, listed = example("healthz")["models"], shipped_files()
+    assert [models[name]["sha256"] for name in ("edgeface", "chain")] == [
+        listed[f"{name}.onnx"] for name in ("edgeface", "chain")
+    ]
