@@ -116,7 +116,8 @@ class Config:
     realistic_share: float = 0.5
     """With mixed degradation, the part of the batches that is degraded as by a far camera."""
     augmentation: AugmentationName = "flip"
-    """Changes of the faces before they are reduced: mirrored; scene also moves, resizes, relights and softens."""
+    """Changes of the faces before they are reduced: mirrored; scene also moves, resizes, relights and softens.
+    strangers is scene, and three faces of five become nobody's: parts of two people, features moved."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 1e-4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from dsr.losses import DsrLoss, identity_distance
 from dsr.model import Dsr
 from dsr.quality import psnr, ssim
 from facial_rec.distributed import Place
-from facial_rec.finetune_augment import Augmentation, change_scene, obscure
+from facial_rec.finetune_augment import Augmentation, change_scene, make_strangers, obscure
 from facial_rec.seeds import epoch_order, mixed_seed
 from facial_rec.weights import describe_difference, read_pickle
 
@@ -91,16 +91,20 @@ def reduction_named(name: str, realistic_share: float = 0.5) -> Reduction:
     return known[name]
 
 
-AugmentationName = Literal["flip", "scene"]
+AugmentationName = Literal["flip", "scene", "strangers"]
 SCENE = Augmentation(shift=2.0, grow=4.0, light=0.2, blur=0.2, blur_sigma=1.0, erase=0.0)
+STRANGERS = replace(SCENE, stranger=0.6)
 
 
 def augment(images: Tensor, generator: torch.Generator, name: AugmentationName = "flip") -> Tensor:
     """Other photos of the same faces, `(B, 3, H, W)`, to be the true images; draws come from `generator` (on CPU).
 
-    `flip` mirrors half of them; `scene` also moves, resizes and relights each a little, and softens a few.
+    `flip` mirrors half of them; `scene` also moves, resizes and relights each a little, and softens a few; `strangers`
+    makes more than half of them into faces of nobody before.
     """
-    if name == "scene":
+    if name == "strangers":
+        images, _ = make_strangers(images, STRANGERS, generator)
+    if name in ("scene", "strangers"):
         return obscure(change_scene(images, SCENE, generator), SCENE, generator)
     mirrored = torch.rand(len(images), generator=generator) < 0.5
     return torch.where(mirrored.to(images.device)[:, None, None, None], images.flip(3), images)

@@ -35,6 +35,10 @@ class Augmentation:
     """Chance that a patch of the student's image is erased."""
     erase_side: float = 0.3
     """Largest side of an erased patch, as a fraction of the image's."""
+    stranger: float = 0.0
+    """Chance that a face becomes a stranger's: parts of another face of the batch in it, its features moved."""
+    stranger_warp: float = 1.2
+    """How far a stranger's features are moved, standard deviation in pixels."""
 
 
 AUGMENTATIONS = {
@@ -42,6 +46,7 @@ AUGMENTATIONS = {
     "flip": Augmentation(shift=0.0, grow=0.0, light=0.0, blur=0.0, erase=0.0),
     "light": Augmentation(grow=0.0, blur=0.0, erase=0.0),
     "strong": Augmentation(),
+    "strangers": Augmentation(grow=0.0, blur=0.0, erase=0.0, stranger=0.4),
 }
 
 
@@ -55,6 +60,48 @@ def change_scene(images: Tensor, how: Augmentation, generator: torch.Generator) 
     if how.light:
         images = _relight(images, how.light, generator)
     return images.clamp(0.0, 1.0).mul(255.0).round().div(255.0)
+
+
+def make_strangers(images: Tensor, how: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The batch with some faces made into those of people who do not exist, and which, bool `(B,)` on CPU.
+
+    The training people are few; a network that is to do as another does, whoever is shown, can learn from faces of
+    nobody. Smooth random regions come from another face of the batch, in this one's colours; then a smooth random field
+    moves what is there. A batch of one face stays as it is.
+    """
+    count = len(images)
+    if not how.stranger or count < 2:
+        return images, torch.zeros(count, dtype=torch.bool)
+    chosen = torch.rand(count, generator=generator) < how.stranger
+    if not bool(chosen.any()):
+        return images, chosen
+    index = chosen.nonzero().flatten()
+    partners = (index + count // 2) % count  # photos of one person lie side by side
+    fields = (
+        torch.randn(len(index), 1, 3, 3, generator=generator),
+        torch.randn(len(index), 2, 6, 6, generator=generator),
+    )
+    index, partners = index.to(images.device), partners.to(images.device)
+    size = images.shape[2:]
+    own, mask = images[index], _smooth(fields[0].to(images.device), size).mul(4.0).sigmoid()
+    blended = mask * own + (1.0 - mask) * _recoloured(images[partners], own)
+    grid = F.affine_grid(torch.eye(2, 3, device=images.device).expand(len(index), 2, 3), list(own.shape), False)
+    moves = _smooth(fields[1].to(images.device), size).permute(0, 2, 3, 1) * (2.0 * how.stranger_warp / size[0])
+    strangers = F.grid_sample(blended, grid + moves, mode="bicubic", padding_mode="reflection", align_corners=False)
+    images = images.clone()
+    images[index] = strangers.clamp(0.0, 1.0).mul(255.0).round().div(255.0)
+    return images, chosen
+
+
+def _smooth(field: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(field, size=tuple(size), mode="bicubic", align_corners=True)
+
+
+def _recoloured(images: Tensor, like: Tensor) -> Tensor:
+    """Mean and spread of every channel as in `like` (E. Reinhard et al., "Color Transfer between Images", 2001)."""
+    mean, spread = images.mean(dim=(2, 3), keepdim=True), images.std(dim=(2, 3), keepdim=True)
+    wanted, wanted_spread = like.mean(dim=(2, 3), keepdim=True), like.std(dim=(2, 3), keepdim=True)
+    return (images - mean) / (spread + 1e-3) * wanted_spread + wanted
 
 
 def obscure(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:

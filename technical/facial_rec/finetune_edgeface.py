@@ -14,7 +14,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -38,6 +38,7 @@ from facial_rec.finetune_losses import LossWeights
 from facial_rec.finetune_run import FinetuneRun, summary
 from facial_rec.finetune_state import Batch, Teaching, learning_rate, restore_state, train_step
 from facial_rec.finetune_student import fill_centres, fresh_state, load_start, load_teacher, make_loss
+from facial_rec.finetune_teachers import joint_teacher
 from facial_rec.finetune_validation import Guard, Report, Verification
 from facial_rec.identities import Identities, grouped_order, identities_of, split_people
 
@@ -54,6 +55,8 @@ class Config:
     """Network to start from and to keep to: state dict or TorchScript, a path or a name in checkpoints/."""
     start_from: str | None = None
     """Fine-tuned network of the same kind to start from instead; --edgeface stays the one to keep to."""
+    teachers: tuple[str, ...] = ()
+    """Other EdgeFaces whose views, rotated into the space of --edgeface's, the student is to share as well."""
     dsr: str = "dsr.pt"
     """DSR that restores low-resolution faces: a path, or a name in checkpoints/."""
     train_root: Path | None = None
@@ -86,6 +89,8 @@ class Config:
     """Weight of 1 - cosine between the student's embedding of the restored face and the original's of the true one."""
     hr_weight: float = 1.0
     """Weight of the same from the true face: keeps what the network knew."""
+    agreement_weight: float = 0.0
+    """Weight of the same between the student's two views of a face, restored and true."""
     margin_weight: float = 0.02
     """Weight of the CosFace loss on the training people."""
     margin_photos: int = 2
@@ -98,8 +103,9 @@ class Config:
     """Margin of the triplets, in distance of unit vectors."""
     hr_share: float = 0.5
     """Part of each batch that the student sees in HR as well; smaller is faster."""
-    augmentation: Literal["none", "flip", "light", "strong"] = "light"
-    """Changes of the faces: mirrored; light adds shifts and light; strong adds resizing, blur and erased patches."""
+    augmentation: Literal["none", "flip", "light", "strong", "strangers"] = "light"
+    """Changes of the faces: mirrored; light adds shifts and light; strong adds resizing, blur and erased patches.
+    strangers is light, and two faces of five become nobody's: parts of two people, features moved."""
     learning_rate: float = 3e-4
     """Peak learning rate of AdamW, at the head."""
     layer_decay: float = 1.0
@@ -130,7 +136,9 @@ class Config:
     @property
     def weights(self) -> LossWeights:
         """What each loss term counts; without labels only distillation is left."""
-        weights = LossWeights(self.sr_weight, self.hr_weight, self.margin_weight, self.octuplet_weight)
+        weights = LossWeights(
+            self.sr_weight, self.hr_weight, self.margin_weight, self.octuplet_weight, self.agreement_weight
+        )
         return replace(weights, margin=0.0, octuplet=0.0) if self.labels == "none" else weights
 
 
@@ -142,6 +150,7 @@ def main(cfg: Config) -> Path:
         torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
     teacher, original = load_teacher(cfg.edgeface, device)
+    others = [load_teacher(name, device)[0] for name in cfg.teachers]
     network, dsr = load_dsr(cfg.dsr, device)
     restorer = Restorer(network, SizeChoice.parse(cfg.vlr_size), cfg.realistic)
     faces, val_faces = load_data(cfg)
@@ -150,12 +159,18 @@ def main(cfg: Config) -> Path:
     rates = cfg.learning_rate, cfg.layer_decay, cfg.weight_decay
     start, start_sha256 = load_start(cfg.start_from, original)
     state = fresh_state(start, loss, *rates, cfg.ema_decay, cfg.adapter_rank, device)
-    checksums = {"edgeface_sha256": teacher.source.sha256, "dsr_sha256": dsr.sha256, "start_sha256": start_sha256}
+    checksums: dict[str, Any] = {
+        "edgeface_sha256": teacher.source.sha256,
+        "dsr_sha256": dsr.sha256,
+        "start_sha256": start_sha256,
+    }
+    checksums["teachers_sha256"] = [other.source.sha256 for other in others]
     settings = _settings(cfg, faces, checksums)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
-    elif loss.head is not None:
-        fill_centres(loss.head, teacher, faces.read, identities.classes, device)
+    targets = joint_teacher(teacher, others, faces.read, len(faces))
+    if not cfg.resume and loss.head is not None:
+        fill_centres(loss.head, targets, faces.read, identities.classes, device)
     verification = _verification(cfg, val_faces, restorer, device)
     before = verification.run(teacher.network)
     about = {"command": _command(), "variant": teacher.source.variant}
@@ -164,7 +179,7 @@ def main(cfg: Config) -> Path:
     keep_records(cfg.out / "metrics.jsonl", state.epoch)
     _announce(cfg, run, identities, len(faces), len(val_faces), before)
     changes, mixed = AUGMENTATIONS[cfg.augmentation], in_bf16(cfg.precision, device)
-    teaching = Teaching(teacher, restorer.draw, changes, cfg.hr_share, mixed)
+    teaching = Teaching(targets, restorer.draw, changes, cfg.hr_share, mixed)
     logger = wandb_logger(cfg.wandb, "edgeface-finetune", cfg.out, settings)
     while state.epoch < cfg.epochs:
         started = time.monotonic()
@@ -177,7 +192,7 @@ def main(cfg: Config) -> Path:
 
 def _check_config(cfg: Config) -> None:
     SizeChoice.parse(cfg.vlr_size)
-    LossWeights(cfg.sr_weight, cfg.hr_weight, cfg.margin_weight, cfg.octuplet_weight)
+    LossWeights(cfg.sr_weight, cfg.hr_weight, cfg.margin_weight, cfg.octuplet_weight, cfg.agreement_weight)
     if cfg.labels == "none" and not (cfg.sr_weight or cfg.hr_weight):
         raise UserError("--labels none leaves distillation only: set --sr-weight or --hr-weight above 0.")
     for name in ("epochs", "save_every", "margin_photos"):
@@ -249,10 +264,10 @@ def _verification(cfg: Config, faces: FaceReader, restorer: Restorer, device: to
     return verification
 
 
-def _settings(cfg: Config, faces: FaceReader, checksums: dict[str, str | None]) -> dict[str, Any]:
+def _settings(cfg: Config, faces: FaceReader, checksums: Mapping[str, Any]) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
     free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "save_every"}
-    free |= {"edgeface", "start_from", "dsr", "train_root", "val_root"}
+    free |= {"edgeface", "start_from", "teachers", "dsr", "train_root", "val_root"}
     kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cfg).items() if key not in free}
     names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
     data = {"training_faces": len(faces), "training_names_sha256": names}

@@ -26,9 +26,10 @@ class LossWeights:
     hr: float = 1.0
     margin: float = 0.0
     octuplet: float = 0.0
+    agreement: float = 0.0
 
     def __post_init__(self) -> None:
-        values = (self.sr, self.hr, self.margin, self.octuplet)
+        values = (self.sr, self.hr, self.margin, self.octuplet, self.agreement)
         if not all(0.0 <= value < float("inf") for value in values) or not any(values):
             raise UserError("loss weights must be 0 or more, and at least one of them above 0.")
 
@@ -56,6 +57,14 @@ class Embedded:
 def distillation_loss(embeddings: Tensor, targets: Tensor) -> Tensor:
     """Mean `1 - cos` to the target, half the squared distance of the two unit vectors. `(B, D), (B, D)` -> scalar."""
     return (1.0 - F.cosine_similarity(embeddings, targets.detach(), dim=1, eps=1e-8)).mean()
+
+
+def agreement_loss(low: Tensor, high: Tensor) -> Tensor:
+    """Mean `1 - cos` of the student's view of a restored face to its own of the true one: `(K, D), (K, D)` -> scalar.
+
+    Only `low` has a gradient. What a student cannot copy of its teacher it may still say alike at every resolution.
+    """
+    return distillation_loss(low, high)
 
 
 def octuplet_loss(high: Tensor, low: Tensor, people: Tensor, margin: float = 0.5) -> Tensor | None:
@@ -106,6 +115,8 @@ class FinetuneLoss(nn.Module):
             terms["sr"] = distillation_loss(batch.sr, batch.targets)
         if self.weights.hr > 0 and shared:
             terms["hr"] = distillation_loss(batch.hr, batch.targets[:shared])
+        if self.weights.agreement > 0 and shared:
+            terms["agreement"] = agreement_loss(batch.sr[:shared], batch.hr)
         if self.weights.margin > 0:
             terms["margin"] = self._margin(batch)
         if self.weights.octuplet > 0:

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.errors import UserError
 from common.files import write_with
 from facial_rec.adapters import merged_state
 from facial_rec.edgeface import EdgeFace, normalise
-from facial_rec.embedder import Embedder
-from facial_rec.finetune_augment import Augmentation, change_scene, obscure
-from facial_rec.finetune_losses import Embedded, FinetuneLoss
+from facial_rec.finetune_augment import Augmentation, change_scene, make_strangers, obscure
+from facial_rec.finetune_losses import NO_IDENTITY, Embedded, FinetuneLoss
 from facial_rec.finetune_validation import Report
 from facial_rec.weight_average import WeightAverage
 from facial_rec.weights import describe_difference, read_pickle
@@ -65,9 +64,10 @@ class RunState:
 
 @dataclass(frozen=True)
 class Teaching:
-    """What is frozen: the original, and what makes low-resolution faces of true ones."""
+    """What is frozen: what the student is to do, and what makes low-resolution faces of true ones."""
 
-    teacher: Embedder
+    teacher: nn.Module
+    """Images `(B, 3, 112, 112)`, RGB in [0, 1], to target embeddings `(B, 512)`."""
     restore: Callable[[Tensor, torch.Generator], Tensor]
     augmentation: Augmentation
     hr_share: float = 1.0
@@ -106,6 +106,8 @@ def embed_batch(student: EdgeFace, teaching: Teaching, batch: Batch, device: tor
     """Augment, reduce, restore and embed one batch, all on `device`; gradients reach the student only."""
     how, draws = teaching.augmentation, batch.generator
     images = batch.pixels.to(device, memory_format=torch.channels_last).float().div(255.0)
+    images, strangers = make_strangers(images, how, draws)
+    people, classes = (numbers.masked_fill(strangers, NO_IDENTITY) for numbers in (batch.people, batch.classes))
     high = change_scene(images, how, draws)
     restored = obscure(teaching.restore(high, draws), how, draws)
     seen = obscure(high[: math.ceil(teaching.hr_share * len(high))], how, draws)
@@ -114,7 +116,7 @@ def embed_batch(student: EdgeFace, teaching: Teaching, batch: Batch, device: tor
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=teaching.mixed_precision):
         sr = student(normalise(restored))
         hr = student(normalise(seen)) if len(seen) else sr[:0]
-    return Embedded(sr.float(), hr.float(), targets, batch.people.to(device), batch.classes.to(device))
+    return Embedded(sr.float(), hr.float(), targets, people.to(device), classes.to(device))
 
 
 def train_step(

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.errors import UserError
 from common.files import sha256_of
@@ -108,9 +108,13 @@ def make_loss(
 
 @torch.no_grad()
 def fill_centres(
-    head: CosFaceHead, teacher: Embedder, read: Callable[[Sequence[int]], Tensor], classes: Tensor, device: torch.device
+    head: CosFaceHead,
+    teacher: nn.Module,
+    read: Callable[[Sequence[int]], Tensor],
+    classes: Tensor,
+    device: torch.device,
 ) -> None:
-    """Set each class centre to the mean of the original's unit embeddings of up to ten photos of the person.
+    """Set each class centre to the mean of the teacher's unit embeddings of up to ten photos of the person.
 
     `read(indices)` gives uint8 `(B, 3, 112, 112)`. Random centres would pull the student off for a whole epoch first.
     """

@@ -24,7 +24,7 @@ from facial_rec.edgeface import count_parameters, get_model
 from facial_rec.tables import number
 from pipeline.reference_bounds import Names, figures, sizes_of
 from pipeline.reference_tables import fill_in, markdown, tables_of, verification_table
-from pipeline.train_reference import EDGEFACE, HISTORY, TUNED
+from pipeline.train_reference import EDGEFACE, HISTORY, STAGES
 
 RESULTS = "results.json"
 READMES = ("README.md", "technical/facial_rec/README.md")
@@ -142,7 +142,7 @@ def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[st
     text = (
         "Verification, %, the shipped chain (DSR and this EdgeFace) beside bicubic and the original EdgeFace-XXS:\n\n"
     )
-    return _card(EDGEFACE, about, history, ("finetune", "finetune_second", TUNED), [text + table, *realistic])
+    return _card(EDGEFACE, about, history, TUNINGS, [text + table, *realistic])
 
 
 def _chain_card(folder: Path) -> str:
@@ -174,7 +174,8 @@ ONNX = {
     "dsr.onnx": "faces of 8 to 64 pixels to 112x112",
 }
 METHODS = ("bicubic", "dsr")
-FIRST = ("dsr", "dsr_second", "dsr_third")  # the stages that made the DSR
+FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr"))  # the stages that made the DSR
+TUNINGS = tuple(stage for stage in STAGES if stage.startswith("finetune"))
 decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)
 

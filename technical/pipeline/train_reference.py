@@ -36,8 +36,11 @@ from pipeline.provenance import command_of
 from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
-TUNED = "finetune_third"  # the stage whose EdgeFace is shipped
-STAGES = ("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", TUNED, "large")
+TUNED = "finetune_fifth"  # the stage whose EdgeFace is shipped
+STAGES = (
+    *("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", "finetune_third", "finetune_fourth"),
+    *("dsr_fourth", TUNED, "large"),
+)
 EDGEFACE = "edgeface_xxs_dsr.pth"
 SHIPPED = (
     *("dsr.pt", "dsr_large.pt", EDGEFACE, "edgeface.onnx", "chain.onnx", "dsr.onnx", "thresholds.json", HISTORY),
@@ -79,8 +82,11 @@ def main(cfg: Config) -> Path:
     first_tuned = _finetune(cfg, "finetune", first)
     second = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))
     second_tuned = _finetune(cfg, "finetune_second", second, start=first_tuned)
-    dsr = _train_dsr(cfg, "dsr_third", start=second)
-    tuned = _finetune(cfg, TUNED, dsr, start=second_tuned)
+    third = _train_dsr(cfg, "dsr_third", start=second)
+    third_tuned = _finetune(cfg, "finetune_third", third, start=second_tuned)
+    fourth_tuned = _finetune(cfg, "finetune_fourth", third, start=third_tuned)
+    dsr = _train_dsr(cfg, "dsr_fourth", start=third, second=third_tuned.with_suffix(".pt"))
+    tuned = _finetune(cfg, TUNED, dsr, start=fourth_tuned)
     large = _train_dsr(cfg, "large", start=dsr)
     return _collect(cfg, dsr, tuned, large)
 
@@ -219,6 +225,7 @@ PATHS = {
     "edgeface",
     "start_from",
     "second_edgeface",
+    "teachers",
 }  # of the machine, not of the models
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from facial_rec.finetune_augment import AUGMENTATIONS, change_scene, obscure
+from facial_rec.finetune_augment import AUGMENTATIONS, Augmentation, change_scene, make_strangers, obscure
 
 NONE = AUGMENTATIONS["none"]
 
@@ -89,3 +89,49 @@ def test_erased_patches_are_modest(faces: torch.Tensor) -> None:
     share = (seen != faces).any(1).float().mean((1, 2))
     assert bool((share > 0.005).all())
     assert float(share.max()) <= 0.31**2
+
+
+STRANGERS = replace(NONE, stranger=1.0)
+
+
+def test_strangers_are_seeded_within_bounds_and_only_those_said(faces: torch.Tensor) -> None:
+    some = replace(NONE, stranger=0.5)
+    (one, who), (again, _), (other, _) = (make_strangers(faces, some, g) for g in (draws(), draws(), draws(1)))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert bool(((one >= 0) & (one <= 1)).all())
+    changed = (one != faces).flatten(1).any(1)
+    assert torch.equal(changed, who)
+    assert 0 < int(who.sum()) < len(faces)
+
+
+def test_no_stranger_draws_nothing(faces: torch.Tensor) -> None:
+    """Or the runs of earlier recipes would see other faces."""
+    generator = draws()
+    images, who = make_strangers(faces, NONE, generator)
+    assert images is faces
+    assert not bool(who.any())
+    assert torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=draws()))
+    assert not bool(make_strangers(faces[:1], STRANGERS, draws())[1].any()), "one face has nobody to be mixed with"
+
+
+def test_a_stranger_lies_between_two_faces_in_the_first_ones_colours() -> None:
+    light, dark = torch.full((1, 3, 112, 112), 0.8), torch.full((1, 3, 112, 112), 0.2)
+    stripes = torch.linspace(-0.1, 0.1, 112)[None, None, None, :]
+    flat = replace(STRANGERS, stranger_warp=0.0)
+    made, _ = make_strangers(torch.cat([light + stripes, dark - stripes]), flat, draws())
+    spread = (made - torch.cat([light, dark])).abs().amax(dim=(1, 2, 3))
+    assert bool((spread <= 0.1 + 0.01).all()), "recoloured: 0.6 apart before"
+    own = made[0, 0, 56] - 0.8
+    assert float((own - stripes.flatten()).abs().max()) > 0.05, (
+        "part of it is the other's, whose stripes rise the other way"
+    )
+
+
+def test_features_of_a_stranger_move_by_about_what_is_said() -> None:
+    """Two equal ramps: what a pixel shows says where it came from."""
+    ramp = torch.linspace(0.1, 0.9, 112).expand(40, 3, 112, 112).contiguous()
+    made, _ = make_strangers(ramp, STRANGERS, draws())
+    moved = (made - ramp)[..., 10:-10].mean(1) * 111 / 0.8
+    deviation = float(moved.std())
+    assert 0.5 * Augmentation().stranger_warp < deviation < 1.2 * Augmentation().stranger_warp

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from common.errors import UserError
-from facial_rec.finetune_losses import Embedded, FinetuneLoss, LossWeights, distillation_loss, octuplet_loss
+from facial_rec.finetune_losses import (
+    Embedded,
+    FinetuneLoss,
+    LossWeights,
+    agreement_loss,
+    distillation_loss,
+    octuplet_loss,
+)
 from facial_rec.margin import CosFaceHead
 
 
@@ -31,6 +38,13 @@ def test_distillation_has_no_gradient_to_the_target() -> None:
     distillation_loss(student, target).backward()
     assert student.grad is not None
     assert target.grad is None
+
+
+def test_agreement_moves_the_restored_view_only() -> None:
+    restored, true = random(3).requires_grad_(), random(3, 1).requires_grad_()
+    agreement_loss(restored, true).backward()
+    assert restored.grad is not None
+    assert true.grad is None
 
 
 def brute_octuplet(high: torch.Tensor, low: torch.Tensor, people: list[int], margin: float) -> float | None:
@@ -94,20 +108,21 @@ def batch(shared: int = 4) -> Embedded:
 
 
 def test_total_is_the_weighted_sum_of_separate_terms() -> None:
-    weights = LossWeights(sr=1.0, hr=0.5, margin=0.25, octuplet=2.0)
+    weights = LossWeights(sr=1.0, hr=0.5, margin=0.25, octuplet=2.0, agreement=0.75)
     head = CosFaceHead(2, 8)
     seen = batch()
     total, parts = FinetuneLoss(weights, head, octuplet_margin=0.4).requires_grad_(False)(seen)
-    assert parts.keys() == {"sr", "hr", "margin", "octuplet"}
+    assert parts.keys() == {"sr", "hr", "margin", "octuplet", "agreement"}
     assert float(total) == pytest.approx(sum(getattr(weights, name) * float(part) for name, part in parts.items()))
     torch.testing.assert_close(parts["sr"], distillation_loss(seen.sr, seen.targets))
     torch.testing.assert_close(parts["hr"], distillation_loss(seen.hr, seen.targets[:4]))
+    torch.testing.assert_close(parts["agreement"], distillation_loss(seen.sr[:4], seen.hr))
     torch.testing.assert_close(parts["octuplet"], octuplet_loss(seen.hr, seen.sr[:4], seen.people[:4], 0.4))
     rows = torch.cat([seen.sr[:4], seen.hr])
     torch.testing.assert_close(parts["margin"], head(rows, torch.tensor([0, 0, 1, 1] * 2)).detach())
 
 
-@pytest.mark.parametrize("name", ["sr", "hr", "margin", "octuplet"])
+@pytest.mark.parametrize("name", ["sr", "hr", "margin", "octuplet", "agreement"])
 def test_each_term_can_stand_alone(name: str) -> None:
     weights = LossWeights(**{**dict.fromkeys(("sr", "hr", "margin", "octuplet"), 0.0), name: 1.0})
     total, parts = FinetuneLoss(weights, CosFaceHead(2, 8))(batch())

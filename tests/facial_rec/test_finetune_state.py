@@ -137,8 +137,16 @@ def test_bf16_gives_nearly_the_embeddings_of_fp32_and_leaves_weights_in_fp32(mak
     assert all(value.dtype == torch.float32 for value in state.student.state_dict().values())
 
 
+def test_a_stranger_is_of_no_person(make: Make, pixels: torch.Tensor) -> None:
+    state, teaching = make()
+    for share, expected in ((1.0, [-1] * 8), (0.0, PEOPLE.tolist())):
+        how = replace(AUGMENTATIONS["none"], stranger=share)
+        seen = embed_batch(state.student, replace(teaching, augmentation=how), batch(pixels), CPU)
+        assert seen.people.tolist() == seen.classes.tolist() == expected
+
+
 def test_same_seed_same_losses(make: Make, pixels: torch.Tensor) -> None:
-    how = AUGMENTATIONS["strong"]
+    how = replace(AUGMENTATIONS["strong"], stranger=0.5)
     runs = [ten_steps(state, Teaching(t.teacher, coarse, how), pixels) for state, t in (make(), make())]
     assert runs[0] == runs[1]
 

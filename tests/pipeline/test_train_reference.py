@@ -92,21 +92,26 @@ def test_the_recipe_fits_the_commands() -> None:
         ("finetune_second", finetune_edgeface.Config),
         ("dsr_third", train_dsr.Config),
         ("finetune_third", finetune_edgeface.Config),
+        ("finetune_fourth", finetune_edgeface.Config),
+        ("dsr_fourth", train_dsr.Config),
+        ("finetune_fifth", finetune_edgeface.Config),
         ("large", train_dsr.Config),
         ("calibrate", calibrate.Config),
     ):
         read_recipe(wanted, RECIPE, stage)
     assert read_recipe(train_dsr.Config, RECIPE, "large").preset == "large"
-    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_third", "large")] == [1, 2, 2]
+    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_third", "large")] == [1, 2, 1]
 
 
 def test_every_stage_runs_once_and_everything_is_collected(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = Commands()
     install(monkeypatch, commands)
     folder = main(config)
-    trainings = ["dsr.train_dsr", "facial_rec.finetune_edgeface"] * 3 + ["dsr.train_dsr"]
+    turn = ["dsr.train_dsr", "facial_rec.finetune_edgeface"]
+    trainings = [*(turn * 3), "facial_rec.finetune_edgeface", *turn, "dsr.train_dsr"]
     assert commands.modules() == [*trainings, "pipeline.calibrate", *(["pipeline.export"] * 3)]
-    first, tuned, second, tuned_again, third, tuned_last, large = (" ".join(words) for words in commands.words[:7])
+    stages = [" ".join(words) for words in commands.words[: len(trainings)]]
+    first, tuned, second, tuned_again, third, tuned_third, tuned_fourth, fourth, tuned_last, large = stages
     assert "--start-from" not in first + tuned
     assert "--preset separate" in first
     assert "--dsr made/dsr/dsr.pt" in tuned
@@ -116,19 +121,26 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--start-from made/finetune/edgeface_finetuned.pth" in tuned_again
     assert "--start-from made/dsr_second/dsr.pt" in third
     assert "--second-edgeface edgeface_xs_gamma_06.pt" in third, "the recipe names it"
-    assert "--dsr made/dsr_third/dsr.pt" in tuned_last
-    assert "--start-from made/finetune_second/edgeface_finetuned.pth" in tuned_last
-    assert all("--edgeface face.pt" in words for words in (first, tuned, second, tuned_again, third, tuned_last, large))
+    assert "--dsr made/dsr_third/dsr.pt" in tuned_third
+    assert "--start-from made/finetune_second/edgeface_finetuned.pth" in tuned_third
+    assert "--dsr made/dsr_third/dsr.pt" in tuned_fourth
+    assert "--start-from made/finetune_third/edgeface_finetuned.pth" in tuned_fourth
+    assert "--teachers edgeface_xs_gamma_06.pt edgeface_xs.pt" in tuned_fourth
+    assert "--start-from made/dsr_third/dsr.pt" in fourth
+    assert "--second-edgeface made/finetune_third/edgeface_finetuned.pt" in fourth
+    assert "--dsr made/dsr_fourth/dsr.pt" in tuned_last
+    assert "--start-from made/finetune_fourth/edgeface_finetuned.pth" in tuned_last
+    assert all("--edgeface face.pt" in words for words in stages)
     assert "--preset large" in large
-    assert "--start-from made/dsr_third/dsr.pt" in large
-    assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/large"]
+    assert "--start-from made/dsr_fourth/dsr.pt" in large
+    assert commands.shared == ["made/dsr_second", "made/dsr_third"]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
-    assert (folder / "dsr.pt").read_text() == "made/dsr_third"
-    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/finetune_third"
+    assert (folder / "dsr.pt").read_text() == "made/dsr_fourth"
+    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/finetune_fifth"
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
     )
@@ -158,7 +170,7 @@ def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.Monke
     monkeypatch.setattr(train_reference, "REPOSITORY_ROOT", checkpoints.parent)
     install(monkeypatch, Commands())
     main(replace(config, install=True))
-    assert (checkpoints / "dsr.pt").read_text() == "made/dsr_third"
+    assert (checkpoints / "dsr.pt").read_text() == "made/dsr_fourth"
     assert (checkpoints / "mine.pt").read_text() == "there before"
     listed = {line.split()[1] for line in (checkpoints / "SHA256SUMS").read_text().splitlines()}
     assert listed == set(train_reference.SHIPPED)
