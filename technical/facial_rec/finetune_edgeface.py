@@ -173,6 +173,8 @@ def main(cfg: Config) -> Path:
         fill_centres(loss.head, targets, faces.read, identities.classes, device)
     verification = _verification(cfg, val_faces, restorer, device)
     before = verification.run(teacher.network)
+    if others and not cfg.resume and (together := verification.high(targets)):
+        print(f"[teachers] together: hr-hr {together['tar']:.4f} (the original alone: {before['hr-hr']['tar']:.4f})")
     about = {"command": _command(), "variant": teacher.source.variant}
     run = FinetuneRun(cfg.out, state, verification, Guard(before, cfg.hr_drop), original, settings, about)
     write_json(cfg.out / "config.json", {**about, **settings, "out": str(cfg.out), "original": before})

@@ -82,12 +82,22 @@ class Verification:
                 report[f"lr-lr@{size}"] = figures(low, low, self.people, mirrored=True)
         return report
 
-    @torch.no_grad()
+    def high(self, embed: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """HR-HR figures of whatever embeds images `(B, 3, 112, 112)`, RGB in [0, 1]; none where `same_photo`."""
+        if self.same_photo:
+            return {}
+        vectors = self._embedded(embed, None)
+        return figures(vectors, vectors, self.people, mirrored=True)
+
     def _embed(self, network: nn.Module, size: int | None) -> Floats:
+        return self._embedded(lambda images: network(normalise(images)), size)
+
+    @torch.no_grad()
+    def _embedded(self, embed: Callable[[Tensor], Tensor], size: int | None) -> Floats:
         parts = []
         for batch in self.pixels[size].split(BATCH):
             images = batch.to(self.device, memory_format=torch.channels_last).float().div(255.0)
-            parts.append(network(normalise(images)).float().cpu())
+            parts.append(embed(images).float().cpu())
         return unit_rows(torch.cat(parts).numpy())
 
 

@@ -492,3 +492,22 @@ def test_refusals_reach_the_command_line(config: Config, capsys: pytest.CaptureF
 def test_gpu_run(config: Config, cuda: str) -> None:
     main(replace(config, device=cuda))
     assert len(records(config)) == 2
+
+
+def test_other_teachers_change_the_targets_and_belong_to_the_run(
+    config: Config, finished: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    other = config.out.with_name("other.pt")
+    torch.save(get_model("edgeface_tiny").state_dict(), other)
+    taught = replace(config, teachers=(str(other),), agreement_weight=0.5, augmentation="strangers")
+    main(taught)
+    assert "[teachers] together: hr-hr " in capsys.readouterr().out
+    losses, plain = (records(run)[0]["train"] for run in (taught, finished))
+    assert "agreement" in losses
+    assert "agreement" not in plain
+    assert losses["hr"] > plain["hr"] + 0.1, "the student starts as the original, and that is not the target any more"
+    with pytest.raises(UserError, match=r"teachers_sha256 was \['[0-9a-f]{64}'\], is now \[\]"):
+        main(replace(taught, teachers=(), resume=True))
+    with pytest.raises(UserError, match="nothing_there"):
+        main(replace(config, out=config.out.with_name("another"), teachers=("nothing_there.pt",)))
