@@ -125,7 +125,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--start-from made/finetune_second/edgeface_finetuned.pth" in tuned_third
     assert "--dsr made/dsr_third/dsr.pt" in tuned_fourth
     assert "--start-from made/finetune_third/edgeface_finetuned.pth" in tuned_fourth
-    assert "--teachers edgeface_xs_gamma_06.pt edgeface_xs.pt" in tuned_fourth
+    assert "--teachers edgeface_xs_gamma_06.pt edgeface_xs_q.pt" in tuned_fourth
     assert "--start-from made/dsr_third/dsr.pt" in fourth
     assert "--second-edgeface made/finetune_third/edgeface_finetuned.pt" in fourth
     assert "--dsr made/dsr_fourth/dsr.pt" in tuned_last
