@@ -30,6 +30,7 @@ from dsr import train_dsr
 from facial_rec import finetune_edgeface
 from facial_rec.finetune_result import NAME as FINETUNED
 from facial_rec.tables import format_table
+from facial_rec.weights import find_edgeface
 from pipeline import calibrate, export
 from pipeline.model_metadata import Kind
 from pipeline.provenance import command_of
@@ -74,10 +75,17 @@ class Config:
 
 
 def main(cfg: Config) -> Path:
-    """Train what is not there yet; return the folder with the finished files (with --stop-after: the DSR's run)."""
+    """Train what is not there yet; return the folder with the finished files (with --stop-after: the DSR's run).
+
+    Raises UserError, before anything else, for a teacher of the recipe that is missing, and where a training fails.
+    """
     cfg = _with_data(cfg)
     if cfg.stop_after:
         return _first_epochs(cfg)
+    for stage in STAGES:  # hours before they are needed
+        if stage.startswith("finetune"):
+            for teacher in read_recipe(finetune_edgeface.Config, cfg.recipe, stage).teachers:
+                find_edgeface(teacher)
     first = _train_dsr(cfg, "dsr")
     first_tuned = _finetune(cfg, "finetune", first)
     second = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))

@@ -77,6 +77,7 @@ class Commands:
 
 def install(monkeypatch: pytest.MonkeyPatch, commands: Commands) -> None:
     monkeypatch.setattr(train_reference, "subprocess", SimpleNamespace(run=commands))
+    monkeypatch.setattr(train_reference, "find_edgeface", Path)
 
 
 def epoch_of(number: int, psnr: float = 24.0) -> dict[str, Any]:
@@ -160,6 +161,19 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     install(monkeypatch, killed := Commands())
     main(config)
     assert killed.modules()[0] == "dsr.train_dsr", "killed before the mixture: it is made up for"
+
+
+def test_a_missing_teacher_is_named_before_anything_is_trained(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = Commands()
+    install(monkeypatch, commands)
+
+    def missing(name: str) -> Path:
+        raise UserError(f"{name} is missing")
+
+    monkeypatch.setattr(train_reference, "find_edgeface", missing)
+    with pytest.raises(UserError, match=r"edgeface_xs_gamma_06\.pt is missing"):
+        main(config)
+    assert commands.words == []
 
 
 def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
