@@ -209,8 +209,29 @@ def test_scenes_change_the_true_images_and_mirroring_alone_does_not_move_them(fa
     assert not torch.equal(scenes, augment(many, torch.Generator().manual_seed(4), "scene"))
 
 
-def test_a_run_on_scenes_is_another_run_and_resumes_as_one(config: Config, finished: Config) -> None:
-    scenes = replace(config, augmentation="scene")
+def test_strangers_are_scenes_of_faces_made_of_two() -> None:
+    """Half of the batch light, half dark: a stranger has its own half's colours, and another's face in it."""
+    ramp = torch.linspace(-0.1, 0.1, 112)
+    light, dark = ramp.expand(8, 3, 112, 112) + 0.7, -ramp.expand(8, 3, 112, 112) + 0.3
+    both = torch.cat([light, dark])
+    scenes, strangers = (augment(both, torch.Generator().manual_seed(3), name) for name in ("scene", "strangers"))
+    assert strangers.shape == both.shape
+    assert torch.equal(strangers, augment(both, torch.Generator().manual_seed(3), "strangers"))
+
+    def straight(images: torch.Tensor) -> int:
+        """Whose columns still hold one value each: moved, resized, relit and softened at most."""
+        inner = images[:, :, 20:-20, 20:-20]
+        return int((inner.std(dim=2).amax(dim=(1, 2)) < 0.004).sum())
+
+    assert straight(scenes) == 16
+    assert 2 <= straight(strangers) <= 12, "about three of five are nobody's"
+
+
+@pytest.mark.parametrize("augmentation", ["scene", "strangers"])
+def test_a_run_on_changed_faces_is_another_run_and_resumes_as_one(
+    augmentation: Any, config: Config, finished: Config
+) -> None:
+    scenes = replace(config, augmentation=augmentation)
     main(replace(scenes, stop_after=1))
     main(replace(scenes, resume=True))
     through = replace(scenes, out=config.out.with_name("through"))

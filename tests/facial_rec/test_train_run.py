@@ -124,6 +124,7 @@ def test_a_stop_between_any_two_files_is_mended(
 
 def test_kill_9_costs_the_steps_since_the_last_save(config: Config, finished: Config) -> None:
     def killed() -> None:
+        torch.set_num_threads(1)
         whole = train_run.train_step
         train_run.train_step = lambda state, *rest: (
             os.kill(os.getpid(), signal.SIGKILL) if state.step == 3 else whole(state, *rest)
