@@ -131,7 +131,7 @@ def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[st
         f"EdgeFace-XXS, fine-tuned on what `dsr.pt` makes of small faces; aligned 112x112 RGB faces to 512 numbers, "
         f"compared by cosine. {parameters:,} parameters, float32 state dict: {tuned['alpha']} of the fine-tuned "
         f"weights and {1 - tuned['alpha']:.1f} of the original's, chosen on the validation people. It embeds both "
-        f"sides of a comparison: its embeddings and the original's do not mix. sha256 `{sha256}`."
+        f"sides of a comparison: its embeddings and the original's do not mix.{_teachers(history)} sha256 `{sha256}`."
     )
     table = verification_table(results["canonical"], names.shipped, names.original)
     realistic = [
@@ -143,6 +143,15 @@ def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[st
         "Verification, %, the shipped chain (DSR and this EdgeFace) beside bicubic and the original EdgeFace-XXS:\n\n"
     )
     return _card(EDGEFACE, about, history, TUNINGS, [text + table, *realistic])
+
+
+def _teachers(history: Mapping[str, Any]) -> str:
+    """Who else taught, where it was anybody."""
+    taught = {stage: len(history["stages"][stage]["config"].get("teachers_sha256", ())) for stage in TUNINGS}
+    stages = [f"`{stage}`" for stage, others in taught.items() if others]
+    if not stages:
+        return ""
+    return f" In {' and '.join(stages)} {max(taught.values())} larger EdgeFaces, named in the recipe, taught it too."
 
 
 def _chain_card(folder: Path) -> str:

@@ -104,7 +104,11 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
     monkeypatch.setattr(reference_cards, "REPOSITORY_ROOT", shipped.parent)
     stage = {"config": {"seed": 3}, "seconds": 120.0, "epochs": [{"epoch": 1}]}
     history = {
-        "stages": dict.fromkeys(STAGES, stage) | {"large": {**stage, "mixture": {"alpha": 0.25}}},
+        "stages": dict.fromkeys(STAGES, stage)
+        | {
+            "large": {**stage, "mixture": {"alpha": 0.25}},
+            STAGES[1]: {**stage, "config": {"seed": 3, "teachers_sha256": ["a", "b"]}},
+        },
         "finetuned": {"variant": "edgeface_tiny", "alpha": 0.7},
         "machine": "2 CPU cores, made up",
         "git_commit": "abc",
@@ -123,6 +127,8 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
     written = reference_cards.main(reference_cards.Config(results=config.json))
     cards = {"dsr.md", "dsr_large.md", "edgeface_xxs_dsr.md", "chain.md"}
     assert {path.name for path in written} == {*cards, "results.json", "README.md"}
+    taught = "In `finetune` 2 larger EdgeFaces, named in the recipe, taught it too."
+    assert taught in (shipped / "edgeface_xxs_dsr.md").read_text()
     for name in cards:
         text = (shipped / name).read_text()
         for words in ("CC BY-NC-SA 4.0", "**Not for** identifying people", "**Limits.**"):
