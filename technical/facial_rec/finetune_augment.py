@@ -1,4 +1,4 @@
-"""Changes of training faces: geometry and light, which both networks see; blur and erased patches, the student's only.
+"""Changes of training faces: geometry, light, faces of nobody, for both networks; blur, erased patches for the student.
 
 Images are `(B, 3, H, W)`, RGB in [0, 1]. Every draw comes from the generator given (on CPU), so a seed gives the same
 faces on every device.

@@ -163,8 +163,8 @@ def main(cfg: Config) -> Path:
         "edgeface_sha256": teacher.source.sha256,
         "dsr_sha256": dsr.sha256,
         "start_sha256": start_sha256,
+        "teachers_sha256": [other.source.sha256 for other in others],
     }
-    checksums["teachers_sha256"] = [other.source.sha256 for other in others]
     settings = _settings(cfg, faces, checksums)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
@@ -194,9 +194,10 @@ def main(cfg: Config) -> Path:
 
 def _check_config(cfg: Config) -> None:
     SizeChoice.parse(cfg.vlr_size)
-    LossWeights(cfg.sr_weight, cfg.hr_weight, cfg.margin_weight, cfg.octuplet_weight, cfg.agreement_weight)
     if cfg.labels == "none" and not (cfg.sr_weight or cfg.hr_weight):
         raise UserError("--labels none leaves distillation only: set --sr-weight or --hr-weight above 0.")
+    if cfg.weights.agreement and not cfg.hr_share:  # asking for the weights checks them
+        raise UserError("--agreement-weight compares a face with its HR view: set --hr-share above 0.")
     for name in ("epochs", "save_every", "margin_photos"):
         if getattr(cfg, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(cfg, name)}.")

@@ -56,7 +56,7 @@ def training_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _worker(rank: int, world: int, port: int, work: Callable[[], Any], answer: Connection) -> None:
     place = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({**{name: str(value) for name, value in place.items()}, "GLOO_SOCKET_IFNAME": "lo"})
-    torch.set_num_threads(1)  # the threads of the process that was forked are not here, and waiting for them never ends
+    torch.set_num_threads(1)  # those of the process that was forked are not here: waiting for them may never end
     answer.send(work())
 
 
