@@ -97,6 +97,8 @@ class Config:
     """Photos a person needs to be a class of the CosFace loss."""
     cosface_margin: float = 0.4
     """Margin of the CosFace loss."""
+    contrast_weight: float = 0.0
+    """Weight of telling each face, one of nobody too, from the training people by the original's view of it."""
     octuplet_weight: float = 0.0
     """Weight of the triplets across resolutions."""
     octuplet_margin: float = 0.5
@@ -137,9 +139,14 @@ class Config:
     def weights(self) -> LossWeights:
         """What each loss term counts; without labels only distillation is left."""
         weights = LossWeights(
-            self.sr_weight, self.hr_weight, self.margin_weight, self.octuplet_weight, self.agreement_weight
+            self.sr_weight,
+            self.hr_weight,
+            self.margin_weight,
+            self.octuplet_weight,
+            self.agreement_weight,
+            self.contrast_weight,
         )
-        return replace(weights, margin=0.0, octuplet=0.0) if self.labels == "none" else weights
+        return replace(weights, margin=0.0, octuplet=0.0, contrast=0.0) if self.labels == "none" else weights
 
 
 def main(cfg: Config) -> Path:
@@ -169,8 +176,8 @@ def main(cfg: Config) -> Path:
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
     targets = joint_teacher(teacher, others, faces.read, len(faces))
-    if not cfg.resume and loss.head is not None:
-        fill_centres(loss.head, targets, faces.read, identities.classes, device)
+    if not cfg.resume:
+        fill_centres(loss, targets, faces.read, identities.classes, device)
     verification = _verification(cfg, val_faces, restorer, device)
     before = verification.run(teacher.network)
     if others and not cfg.resume and (together := verification.high(targets)):

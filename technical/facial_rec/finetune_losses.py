@@ -16,6 +16,8 @@ from common.errors import UserError
 from facial_rec.margin import CosFaceHead
 
 NO_IDENTITY = -1
+CONTRAST_SCALE = 30.0
+CONTRAST_MARGIN = 0.3
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,10 @@ class LossWeights:
     margin: float = 0.0
     octuplet: float = 0.0
     agreement: float = 0.0
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
-        values = (self.sr, self.hr, self.margin, self.octuplet, self.agreement)
+        values = (self.sr, self.hr, self.margin, self.octuplet, self.agreement, self.contrast)
         if not all(0.0 <= value < float("inf") for value in values) or not any(values):
             raise UserError("loss weights must be 0 or more, and at least one of them above 0.")
 
@@ -67,6 +70,32 @@ def agreement_loss(low: Tensor, high: Tensor) -> Tensor:
     return distillation_loss(low, high)
 
 
+def contrast_loss(
+    embeddings: Tensor,
+    targets: Tensor,
+    references: Tensor,
+    own: Tensor,
+    scale: float = CONTRAST_SCALE,
+    margin: float = CONTRAST_MARGIN,
+) -> Tensor:
+    """How well each embedding `(B, D)` finds its own target `(B, D)` among the references `(R, D)`; a scalar.
+
+    Contrastive distillation (Y. Tian, D. Krishnan, P. Isola, "Contrastive Representation Distillation", ICLR 2020,
+    https://arxiv.org/abs/1910.10699) as a softmax with a margin: the mean of
+    `-log(exp(s (cos(e, t) - m)) / (exp(s (cos(e, t) - m)) + sum_r exp(s cos(e, r))))`. Reference `own` `(B,)` is the
+    face's own person and left out of the sum; -1 where it is none of theirs. No label is needed for a face of nobody:
+    every face is a class of its own, whose centre is what the teacher says of it.
+    """
+    embeddings, references = F.normalize(embeddings), F.normalize(references)
+    positive = scale * ((embeddings * F.normalize(targets.detach())).sum(1, keepdim=True) - margin)
+    negative = scale * embeddings @ references.T
+    rows = (own != NO_IDENTITY).nonzero().flatten()
+    mask = torch.zeros_like(negative, dtype=torch.bool)
+    mask[rows, own[rows]] = True
+    logits = torch.cat([positive, negative.masked_fill(mask, -torch.inf)], 1)
+    return (torch.logsumexp(logits, 1) - positive[:, 0]).mean()
+
+
 def octuplet_loss(high: Tensor, low: Tensor, people: Tensor, margin: float = 0.5) -> Tensor | None:
     """Batch-hard triplets with anchors and others of both resolutions, summed over the four combinations.
 
@@ -102,11 +131,24 @@ class FinetuneLoss(nn.Module):
     this batch cannot give (no face of a class, no positive) is left out of both.
     """
 
-    def __init__(self, weights: LossWeights, head: CosFaceHead | None = None, octuplet_margin: float = 0.5) -> None:
+    references: Tensor
+    """`(R, D)` what the contrast tells a face from: the mean embedding of every person, by class; empty without it."""
+
+    def __init__(
+        self,
+        weights: LossWeights,
+        head: CosFaceHead | None = None,
+        octuplet_margin: float = 0.5,
+        references: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        if weights.contrast > 0 and references is None:
+            raise UserError("--contrast-weight is above 0, and there are no people to tell a face from.")
         if weights.margin > 0 and head is None:
             raise UserError("--margin-weight is above 0, and there are no identities to have a margin between.")
         self.weights, self.head, self.octuplet_margin = weights, head, octuplet_margin
+        if references is not None:
+            self.register_buffer("references", references)
 
     def forward(self, batch: Embedded) -> tuple[Tensor, dict[str, Tensor]]:
         shared = len(batch.hr)  # the faces that were embedded in both resolutions
@@ -119,6 +161,8 @@ class FinetuneLoss(nn.Module):
             terms["agreement"] = agreement_loss(batch.sr[:shared], batch.hr)
         if self.weights.margin > 0:
             terms["margin"] = self._margin(batch)
+        if self.weights.contrast > 0:
+            terms["contrast"] = self._contrast(batch)
         if self.weights.octuplet > 0:
             people = batch.people[:shared]
             terms["octuplet"] = octuplet_loss(batch.hr, batch.sr[:shared], people, self.octuplet_margin)
@@ -126,6 +170,11 @@ class FinetuneLoss(nn.Module):
         zero = batch.sr.sum() * 0.0  # a batch without any term still has a gradient: none
         total = zero + sum((getattr(self.weights, name) * term for name, term in found.items()), zero)
         return total, {name: term.detach() for name, term in found.items()}
+
+    def _contrast(self, batch: Embedded) -> Tensor:
+        shared = len(batch.hr)
+        embeddings, targets = torch.cat([batch.sr, batch.hr]), torch.cat([batch.targets, batch.targets[:shared]])
+        return contrast_loss(embeddings, targets, self.references, torch.cat([batch.classes, batch.classes[:shared]]))
 
     def _margin(self, batch: Embedded) -> Tensor | None:
         assert self.head is not None

@@ -99,32 +99,46 @@ def make_loss(
             f"--octuplet-weight {weights.octuplet} needs two people, one of them with two photos: none of the "
             f"{identities.count} people here is enough. Use a folder per identity, or set --octuplet-weight 0."
         )
-    head = None
-    if weights.margin > 0:
+    if weights.contrast > 0 and len(identities.names) < 2:
+        raise UserError(
+            f"--contrast-weight {weights.contrast} needs people to tell a face from, and the training faces have "
+            f"{len(identities.names)} identity with enough photos (--margin-photos): at least 2 are needed. "
+            "Name files <subject>_<n>.png, use a folder per identity, or set --contrast-weight 0."
+        )
+    head, references = None, None
+    if weights.margin > 0 or weights.contrast > 0:
         require_without_gaps(identities.classes, "class numbers")
+    if weights.margin > 0:
         head = CosFaceHead(len(identities.names), EMBEDDING_DIM, margin=cosface_margin)
-    return FinetuneLoss(weights, head, octuplet_margin)
+    if weights.contrast > 0:
+        references = torch.zeros(len(identities.names), EMBEDDING_DIM)
+    return FinetuneLoss(weights, head, octuplet_margin, references)
 
 
 @torch.no_grad()
 def fill_centres(
-    head: CosFaceHead,
+    loss: FinetuneLoss,
     teacher: nn.Module,
     read: Callable[[Sequence[int]], Tensor],
     classes: Tensor,
     device: torch.device,
 ) -> None:
-    """Set each class centre to the mean of the teacher's unit embeddings of up to ten photos of the person.
+    """Set each class centre, and reference, to the mean of the teacher's unit embeddings of up to ten of its photos.
 
     `read(indices)` gives uint8 `(B, 3, 112, 112)`. Random centres would pull the student off for a whole epoch first.
     """
+    held = [loss.head.centres] if loss.head is not None else []
+    held += [loss.references] if loss.weights.contrast > 0 else []
+    if not held:
+        return
     chosen: list[int] = []
-    for number in range(len(head.centres)):
+    for number in range(len(held[0])):
         chosen += torch.nonzero(classes == number).flatten()[:PHOTOS_A_CENTRE].tolist()
-    sums = torch.zeros_like(head.centres)
+    sums = torch.zeros_like(held[0])
     for start in range(0, len(chosen), 32):
         indices = chosen[start : start + 32]
         images = read(indices).to(device, memory_format=torch.channels_last).float().div(255.0)
         vectors = torch.nn.functional.normalize(teacher(images).float())
         sums.index_add_(0, classes[indices].to(device), vectors)
-    head.centres.copy_(torch.nn.functional.normalize(sums))
+    for centres in held:
+        centres.copy_(torch.nn.functional.normalize(sums))

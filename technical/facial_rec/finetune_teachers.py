@@ -34,7 +34,11 @@ class JointTeacher(nn.Module):
         self.rotations = nn.ParameterList(nn.Parameter(one, requires_grad=False) for one in rotations)
 
     def forward(self, images: Tensor) -> Tensor:
-        total = F.normalize(self.original(images).float())
+        return self.joined(self.original(images), images)
+
+    def joined(self, first: Tensor, images: Tensor) -> Tensor:
+        """The same where the original's embeddings `first` `(B, D)` are at hand."""
+        total = F.normalize(first.float())
         for other, rotation in zip(self.others, self.rotations, strict=True):
             total = total + F.normalize(other(images).float()) @ rotation
         return F.normalize(total)

@@ -14,6 +14,7 @@ from facial_rec.finetune_losses import (
     FinetuneLoss,
     LossWeights,
     agreement_loss,
+    contrast_loss,
     distillation_loss,
     octuplet_loss,
 )
@@ -45,6 +46,40 @@ def test_agreement_moves_the_restored_view_only() -> None:
     agreement_loss(restored, true).backward()
     assert restored.grad is not None
     assert true.grad is None
+
+
+def test_contrast_is_the_cross_entropy_of_finding_ones_own_target() -> None:
+    embeddings, targets, references = random(4), random(4, 1), random(6, 2)
+    own = torch.tensor([2, -1, 0, 5])
+    expected = 0.0
+    for row in range(4):
+        others = [r for r in range(6) if r != own[row]]
+        candidates = torch.stack([targets[row], *references[others]])
+        logits = 10.0 * torch.cosine_similarity(embeddings[row : row + 1], candidates)
+        logits[0] -= 10.0 * 0.2
+        expected += float(torch.nn.functional.cross_entropy(logits[None], torch.tensor([0]))) / 4
+    found = contrast_loss(embeddings, targets, references, own, scale=10.0, margin=0.2)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def test_contrast_moves_the_student_only_and_needs_people() -> None:
+    student, target = random(3).requires_grad_(), random(3, 1).requires_grad_()
+    contrast_loss(student, target, random(5, 2), torch.tensor([0, -1, 4])).backward()
+    assert student.grad is not None
+    assert bool(student.grad.isfinite().all())
+    assert target.grad is None
+    with pytest.raises(UserError, match="--contrast-weight is above 0, and there are no people"):
+        FinetuneLoss(LossWeights(contrast=0.1))
+
+
+def test_contrast_counts_the_restored_and_the_true_view() -> None:
+    sr, hr, targets = random(3), random(2, 1), random(3, 2)
+    classes, references = torch.tensor([0, -1, 1]), random(4, 3)
+    loss = FinetuneLoss(LossWeights(sr=0.0, hr=0.0, contrast=2.0), references=references)
+    total, parts = loss(Embedded(sr, hr, targets, classes, classes))
+    low, high = (contrast_loss(e, targets[: len(e)], references, classes[: len(e)]) for e in (sr, hr))
+    assert float(parts["contrast"]) == pytest.approx(float(3 * low + 2 * high) / 5, rel=1e-5)
+    assert float(total) == pytest.approx(2.0 * float(parts["contrast"]), rel=1e-6)
 
 
 def brute_octuplet(high: torch.Tensor, low: torch.Tensor, people: list[int], margin: float) -> float | None:

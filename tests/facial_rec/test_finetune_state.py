@@ -162,7 +162,7 @@ def test_centres_start_at_the_means_of_the_originals_embeddings(make: Make, pixe
     state, teaching = make(EVERYTHING)
     head = state.loss.head
     assert head is not None
-    fill_centres(head, teaching.teacher, lambda rows: pixels[torch.as_tensor(rows)], PEOPLE, CPU)
+    fill_centres(state.loss, teaching.teacher, lambda rows: pixels[torch.as_tensor(rows)], PEOPLE, CPU)
     with torch.no_grad():
         unit = nn.functional.normalize(teaching.teacher(pixels.float() / 255))
     for person in range(3):

@@ -1,0 +1,255 @@
+"""The parts of a training of DSR and EdgeFace at once: its state in memory and on disk, and one step of it.
+
+A step makes low-resolution faces of true ones, restores them with the DSR and embeds them with the student. The
+student's losses reach through the restored faces into the DSR, beside the DSR's own: pixels, and the identity loss of
+the frozen original.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+from common.files import write_with
+from dsr.data import SizeChoice
+from dsr.degradation import round_to_8bit
+from dsr.losses import charbonnier_loss, identity_distance
+from dsr.model import Dsr
+from dsr.training import Reduction
+from facial_rec.distributed import Place, summed
+from facial_rec.edgeface import EdgeFace, normalise
+from facial_rec.finetune_augment import Augmentation, change_scene, make_strangers, obscure
+from facial_rec.finetune_losses import NO_IDENTITY, Embedded, FinetuneLoss
+from facial_rec.finetune_state import Batch, Kept
+from facial_rec.layer_rates import parameter_groups
+from facial_rec.weight_average import WeightAverage
+from facial_rec.weights import describe_difference, read_pickle
+
+GRADIENT_CLIP = 1.0
+_KEYS = ("settings", "dsr", "student", "head", "averages", "optimizer", "counters", "sums", "kept")
+
+
+@dataclass(frozen=True)
+class ChainWeights:
+    """What each part of the loss counts."""
+
+    pixel: float = 8.0
+    identity: float = 2.0
+    chain: float = 2.0
+
+    def __post_init__(self) -> None:
+        values = (self.pixel, self.identity, self.chain)
+        if not all(0.0 <= value < float("inf") for value in values) or not self.chain:
+            raise UserError("--pixel-weight and --identity-weight must be 0 or more, --chain-weight above 0.")
+
+
+@dataclass
+class ChainState:
+    """Everything that training changes."""
+
+    dsr: Dsr
+    student: EdgeFace
+    loss: FinetuneLoss
+    dsr_average: WeightAverage
+    student_average: WeightAverage
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    """Finished epochs."""
+    step: int = 0
+    """Finished optimiser steps."""
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    """Of the epoch under way: for each loss term its sum, and over how many steps."""
+    kept: Kept | None = None
+    """The best student so far; the DSR that belongs to it lies in `dsr.pt`."""
+
+    def count(self, parts: Mapping[str, float]) -> None:
+        """Add one step's losses to the sums of the epoch."""
+        for name, value in parts.items():
+            total, steps = self.sums.get(name, (0.0, 0))
+            self.sums[name] = [total + value, steps + 1]
+
+    def means(self) -> dict[str, float]:
+        """Mean of each loss term over the steps of this epoch that had it."""
+        return {name: total / steps for name, (total, steps) in self.sums.items()}
+
+
+@dataclass(frozen=True)
+class ChainTeaching:
+    """What is frozen, and what is done to the faces."""
+
+    original: nn.Module
+    """Images `(B, 3, 112, 112)`, RGB in [0, 1], to embeddings `(B, 512)`: the identity loss."""
+    targets: Callable[[Tensor, Tensor], Tensor]
+    """The original's embeddings and the images to what the student is to say of them."""
+    sizes: SizeChoice
+    reduction: Reduction
+    augmentation: Augmentation
+    weights: ChainWeights
+    hr_share: float = 0.5
+    mixed_precision: bool = False
+
+
+def fresh_chain(
+    dsr: Dsr,
+    student: EdgeFace,
+    loss: FinetuneLoss,
+    dsr_rate: float,
+    rate: float,
+    weight_decay: float,
+    ema_decay: float,
+    device: torch.device,
+) -> ChainState:
+    """Copies of both networks that learn, their averages, and one optimiser with a rate for each of them."""
+    dsr, student = copy.deepcopy(dsr).requires_grad_(True), copy.deepcopy(student).requires_grad_(True)
+    dsr = dsr.to(device).to(memory_format=torch.channels_last).train()
+    student = student.to(device).to(memory_format=torch.channels_last).eval()
+    loss.to(device)
+    groups = parameter_groups(student, rate, 1.0, weight_decay)
+    for decays in (True, False):
+        chosen = [parameter for parameter in dsr.parameters() if (parameter.ndim > 1) == decays]
+        decay = weight_decay if decays else 0.0
+        groups.append({"params": chosen, "lr": dsr_rate, "scale": dsr_rate / rate, "weight_decay": decay})
+    if centres := list(loss.parameters()):
+        groups.append({"params": centres, "lr": rate, "scale": 1.0, "weight_decay": 0.0})
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+    averages = WeightAverage(dsr, ema_decay), WeightAverage(student, ema_decay)
+    return ChainState(dsr, student, loss, *averages, optimizer)
+
+
+def averaged_pair(state: ChainState) -> tuple[Dsr, dict[str, Tensor]]:
+    """The averaged DSR, in evaluation mode, and the averaged student's state dict, on CPU."""
+    dsr, student = copy.deepcopy(state.dsr), copy.deepcopy(state.student)
+    state.dsr_average.copy_to(dsr)
+    state.student_average.copy_to(student)
+    plain = {key: value.detach().cpu().contiguous() for key, value in student.state_dict().items()}
+    return dsr.eval().requires_grad_(False), plain
+
+
+def as_evaluated(restored: Tensor) -> Tensor:
+    """Clamped to [0, 1] and rounded to 8 bit, as evaluations embed faces; the gradient passes straight through."""
+    return restored + (round_to_8bit(restored.clamp(0.0, 1.0)) - restored).detach()
+
+
+def chain_loss(
+    state: ChainState, teaching: ChainTeaching, batch: Batch, device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one batch and its unweighted parts; gradients reach the DSR, the student and its class centres."""
+    how, draws, weights = teaching.augmentation, batch.generator, teaching.weights
+    images = batch.pixels.to(device, memory_format=torch.channels_last).float().div(255.0)
+    images, strangers = make_strangers(images, how, draws)
+    people, classes = (numbers.masked_fill(strangers, NO_IDENTITY) for numbers in (batch.people, batch.classes))
+    high = obscure(change_scene(images, how, draws), how, draws)
+    low = teaching.reduction(high, teaching.sizes.draw(draws), draws)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=teaching.mixed_precision):
+        with torch.no_grad():
+            first = teaching.original(high)
+            targets = teaching.targets(first, high)
+        restored = state.dsr(low).float()
+        shown = as_evaluated(restored)
+        seen = teaching.original(shown) if weights.identity else None
+        sr = state.student(normalise(shown))
+        shared = high[: math.ceil(teaching.hr_share * len(high))]
+        hr = state.student(normalise(shared)) if len(shared) else sr[:0]
+    embedded = Embedded(sr.float(), hr.float(), targets.float(), people.to(device), classes.to(device))
+    total, parts = state.loss(embedded)
+    parts = {"chain": total.detach(), **parts}
+    total = weights.chain * total
+    if weights.pixel:
+        parts["pixel"] = charbonnier_loss(restored, high)
+        total = total + weights.pixel * parts["pixel"]
+    if seen is not None:
+        parts["identity"] = identity_distance(seen.float(), first.float()).mean()
+        total = total + weights.identity * parts["identity"]
+    return total, parts
+
+
+def chain_step(state: ChainState, teaching: ChainTeaching, batch: Batch, rate: float, place: Place) -> dict[str, float]:
+    """One optimiser step, the gradients averaged over all processes; this process's loss and its unweighted parts.
+
+    Raises UserError for a loss or a gradient that is not finite.
+    """
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+    total, parts = chain_loss(state, teaching, batch, place.device)
+    state.optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    average_gradients([p for group in state.optimizer.param_groups for p in group["params"]], place)
+    networks = (list(state.dsr.parameters()), [*state.student.parameters(), *state.loss.parameters()])
+    norms = [torch.nn.utils.clip_grad_norm_(network, GRADIENT_CLIP) for network in networks]
+    for what, value in (("loss", total.detach()), *(("gradient", norm) for norm in norms)):
+        if not bool(value.isfinite()):
+            raise UserError(
+                f"the {what} became {float(value)} at step {state.step}. The last checkpoint is whole: "
+                "continue from it with lower learning rates, or look for a damaged image."
+            )
+    state.optimizer.step()
+    state.dsr_average.update(state.dsr)
+    state.student_average.update(state.student)
+    state.step += 1
+    values = {"loss": float(total.detach()), **{name: float(value.detach()) for name, value in parts.items()}}
+    state.count(values)
+    return values
+
+
+def average_gradients(parameters: list[nn.Parameter], place: Place) -> None:
+    """Replace every gradient by its mean over the processes; a missing one counts as zero."""
+    if place.world == 1:
+        return
+    flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+    summed(flat, place).div_(place.world)
+    for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad = gradient.view_as(parameter).clone(memory_format=torch.preserve_format)
+
+
+def save_chain(path: Path, state: ChainState, settings: dict[str, Any]) -> None:
+    """Write all that a resumed run needs, atomically."""
+    kept = state.kept
+    content = {
+        "settings": settings,
+        "dsr": state.dsr.state_dict(),
+        "student": state.student.state_dict(),
+        "head": state.loss.state_dict(),
+        "averages": [state.dsr_average.state_dict(), state.student_average.state_dict()],
+        "optimizer": state.optimizer.state_dict(),
+        "counters": {"epoch": state.epoch, "step": state.step},
+        "sums": state.sums,
+        "kept": None if kept is None else {"state": kept.state, "epoch": kept.epoch, "report": kept.report},
+    }
+    write_with(path, lambda temporary: torch.save(content, temporary))
+
+
+def restore_chain(path: Path, state: ChainState, settings: dict[str, Any]) -> None:
+    """Load what `save_chain` wrote into `state`.
+
+    Raises UserError when the file is missing or damaged, or when a setting that shapes the losses differs from the
+    interrupted run's.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing, so there is nothing to resume: run without --resume.")
+    content = read_pickle(path)
+    if not isinstance(content, dict) or tuple(content) != _KEYS:
+        raise UserError(f"{path} is not a state of train_chain: give another --out, or run without --resume.")
+    saved = content["settings"]
+    differing = [key for key in settings if saved.get(key) != settings[key]]
+    if differing:
+        changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
+        raise UserError(f"{path} belongs to a run with other settings ({changes}). Use the same, or another --out.")
+    for network, name in ((state.dsr, "dsr"), (state.student, "student")):
+        if difference := describe_difference(network.state_dict(), content[name]):
+            raise UserError(f"{path} holds another network: {difference}. Use the code it was made with.")
+        network.load_state_dict(content[name], strict=True)
+    state.loss.load_state_dict(content["head"], strict=True)
+    for average, values in zip((state.dsr_average, state.student_average), content["averages"], strict=True):
+        average.load_state_dict(values)
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.epoch, state.step = content["counters"]["epoch"], content["counters"]["step"]
+    state.sums = content["sums"]
+    state.kept = None if content["kept"] is None else Kept(**content["kept"])

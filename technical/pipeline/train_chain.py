@@ -1,0 +1,452 @@
+"""Train the DSR and EdgeFace at once: what the recogniser is to say of a restored face teaches both.
+
+    python -m pipeline.train_chain --edgeface edgeface_xxs.pt --dsr dsr.pt --start-from edgeface_xxs_dsr.pth
+
+Goes on from a trained DSR and, with --start-from, from an EdgeFace that was fine-tuned on its outputs. The DSR's own
+losses stay: pixels, and the identity loss of the frozen --edgeface. Reads aligned faces from dataset/train_processed
+and dataset/val_processed (or --train-root, --val-root). Leaves in --out: dsr.pt, edgeface_finetuned.pth, .json and .pt,
+last.pt (to resume from), config.json, metrics.jsonl, curves.png, and a grid of samples for every validation. Several
+processes: torchrun --nproc_per_node=2 -m pipeline.train_chain …
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common import cli
+from common.device import Precision, in_bf16, select_device
+from common.errors import UserError
+from common.files import write_json
+from common.progress import progress_bar
+from common.runlog import WandbMode, append_record, keep_records, read_records, wandb_logger
+from dsr.checkpoint import load_dsr, save_dsr
+from dsr.curves import save_picture
+from dsr.data import FaceReader, SizeChoice, evenly_spaced
+from dsr.model import Dsr
+from dsr.restored import Restorer
+from dsr.training import SCENE, Validation, reduction_named, steps_per_epoch
+from facial_rec import finetune_edgeface
+from facial_rec.distributed import Place, joined_processes
+from facial_rec.edgeface import EdgeFace
+from facial_rec.embedder import check_gradient
+from facial_rec.finetune_curves import save_curves
+from facial_rec.finetune_losses import LossWeights
+from facial_rec.finetune_result import choose_mixture, on_device, save_result, save_script
+from facial_rec.finetune_run import summary
+from facial_rec.finetune_state import Batch, Kept, learning_rate
+from facial_rec.finetune_student import fill_centres, load_start, load_teacher, make_loss
+from facial_rec.finetune_teachers import JointTeacher, joint_teacher
+from facial_rec.finetune_validation import Guard, Verification, score
+from facial_rec.identities import Identities, grouped_order, identities_of
+from facial_rec.seeds import mixed_seed
+from pipeline.chain_training import (
+    ChainState,
+    ChainTeaching,
+    ChainWeights,
+    averaged_pair,
+    chain_step,
+    fresh_chain,
+    restore_chain,
+    save_chain,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train a DSR and an EdgeFace at once."""
+
+    device: str = "cpu"
+    """Where to compute: cpu, cuda, cuda:1."""
+    epochs: int = 10
+    """Passes over the training faces."""
+    edgeface: str = "edgeface_xxs.pt"
+    """The original: the recogniser of the identity loss, and what the student is to keep to."""
+    start_from: str | None = None
+    """Fine-tuned EdgeFace of the same kind to start from; default the original itself."""
+    dsr: str = "dsr.pt"
+    """Trained DSR to start from: a path, or a name in checkpoints/."""
+    teachers: tuple[str, ...] = ()
+    """Other EdgeFaces whose views, rotated into the space of --edgeface's, the student is to share as well."""
+    train_root: Path | None = None
+    """Training faces: a folder or zip; default dataset/train_processed."""
+    val_root: Path | None = None
+    """Validation faces of other people; default dataset/val_processed, else a tenth of the training people."""
+    vlr_size: tuple[str, ...] = ("16", "16", "24", "24", "32", "32", "8-64")
+    """Low-resolution sizes to train at: one (16), several (16 24 32), ranges (8-64); one given twice counts twice."""
+    realistic_share: float = 0.2
+    """Part of the batches that is degraded as by a far camera instead of by the canonical reduction."""
+    strangers: float = 0.5
+    """Part of the faces that become nobody's: parts of two people, features moved."""
+    batch_size: int = 16
+    """Faces a step and process."""
+    out: Path = Path("runs/chain")
+    """Folder of the run."""
+    resume: bool = False
+    """Go on from <out>/last.pt."""
+    seed: int = 0
+    """Seed of order, augmentation, sizes and degradation."""
+    pixel_weight: float = 8.0
+    """Weight of the DSR's pixel loss."""
+    identity_weight: float = 2.0
+    """Weight of the identity loss of the frozen original."""
+    chain_weight: float = 1.5
+    """Weight of the student's losses, all together, in what both networks learn from."""
+    sr_weight: float = 1.0
+    """Among the student's losses, of 1 - cosine between its embedding of the restored face and the target."""
+    hr_weight: float = 1.0
+    """... of the same from the true face: keeps what the network knew."""
+    agreement_weight: float = 0.5
+    """... of the same between the student's two views of a face, restored and true."""
+    contrast_weight: float = 0.05
+    """... of telling each face, one of nobody too, from the training people by the teachers' view of it."""
+    margin_weight: float = 0.01
+    """... of the CosFace loss on the training people."""
+    hr_share: float = 0.5
+    """Part of each batch that the student sees in HR as well; smaller is faster."""
+    dsr_learning_rate: float = 5e-4
+    """Peak learning rate of the DSR."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of EdgeFace."""
+    weight_decay: float = 1e-3
+    """Weight decay of AdamW."""
+    warmup_steps: int = 200
+    """Steps of linear warm-up, before the cosine."""
+    ema_decay: float = 0.999
+    """Decay of the weight averages that are validated and saved."""
+    alphas: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 1.0)
+    """Mixtures with the original EdgeFace to choose from at the end: (1 - alpha) original + alpha trained."""
+    hr_drop: float = 0.02
+    """Largest fall of the validation people's HR-HR TAR at FMR 1e-3 that a mixture may be chosen with."""
+    val_limit: int = 1500
+    """Validation faces for the recogniser, spread evenly; 0 for all. The DSR's figures take 512 of them."""
+    validate_every: int = 1
+    """Epochs between validations; the last one is validated anyway."""
+    save_every: int = 100
+    """Steps between saves of last.pt; a kill costs at most these."""
+    cache_gb: float = 4.0
+    """Training faces are held in memory when they take no more than this."""
+    threads: int = 0
+    """CPU threads of torch in each process; 0 leaves its choice."""
+    precision: Precision = "auto"
+    """Of all networks while training; auto: bf16 on CUDA, fp32 on the CPU. bf16 helps CPUs with AVX512-BF16 or AMX."""
+    wandb: WandbMode = "disabled"
+    """Whether to log to Weights & Biases as well."""
+
+
+DSR_FACES = 512
+
+
+def main(cfg: Config) -> Path:
+    """Train both; return the path of the recogniser's weights. Raises UserError for anything the user can mend."""
+    _check_config(cfg)
+    with joined_processes(select_device(cfg.device)) as place:
+        if cfg.threads:
+            torch.set_num_threads(cfg.threads)
+        return _train(cfg, place)
+
+
+def _check_config(cfg: Config) -> None:
+    SizeChoice.parse(cfg.vlr_size)
+    _weights(cfg)
+    _student_weights(cfg)
+    if cfg.agreement_weight and not cfg.hr_share:
+        raise UserError("--agreement-weight compares a face with its HR view: set --hr-share above 0.")
+    for name, least in (("epochs", 1), ("batch_size", 2), ("validate_every", 1), ("save_every", 1)):
+        if getattr(cfg, name) < least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, found {getattr(cfg, name)}.")
+    for name in ("seed", "warmup_steps", "threads", "val_limit"):
+        if getattr(cfg, name) < 0:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
+    for name in ("learning_rate", "dsr_learning_rate"):
+        if not 0.0 < getattr(cfg, name) < 1.0:
+            raise UserError(f"--{name.replace('_', '-')} must lie between 0 and 1, found {getattr(cfg, name)}.")
+    for name in ("realistic_share", "strangers", "hr_share", "ema_decay", "hr_drop", "weight_decay"):
+        if not 0.0 <= getattr(cfg, name) <= 1.0:
+            raise UserError(f"--{name.replace('_', '-')} must lie from 0 to 1, found {getattr(cfg, name)}.")
+    if not cfg.alphas or not all(0.0 < alpha <= 1.0 for alpha in cfg.alphas):
+        raise UserError(f"--alphas {' '.join(map(str, cfg.alphas))}: expected one or more, above 0 and at most 1.")
+    if cfg.out.exists() and not cfg.out.is_dir():
+        raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
+    if (cfg.out / "last.pt").is_file() and not cfg.resume:
+        raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
+    if cfg.resume and not (cfg.out / "last.pt").is_file():
+        raise UserError(f"{cfg.out}/last.pt is missing, so there is nothing to resume: run without --resume.")
+
+
+def _weights(cfg: Config) -> ChainWeights:
+    return ChainWeights(cfg.pixel_weight, cfg.identity_weight, cfg.chain_weight)
+
+
+def _student_weights(cfg: Config) -> LossWeights:
+    return LossWeights(cfg.sr_weight, cfg.hr_weight, cfg.margin_weight, 0.0, cfg.agreement_weight, cfg.contrast_weight)
+
+
+@dataclass
+class ChainRun:
+    """One run: its state, and what it is measured with; validation is the leading process's."""
+
+    cfg: Config
+    state: ChainState
+    original: EdgeFace
+    settings: dict[str, Any]
+    about: dict[str, Any]
+    place: Place
+    faces: FaceReader
+    """Validation faces."""
+    people: torch.Tensor
+    quality: Validation
+    guard: Guard
+
+    def save(self) -> None:
+        """Write `last.pt`, atomically."""
+        save_chain(self.cfg.out / "last.pt", self.state, self.settings)
+
+    def verification(self, dsr: Dsr) -> Verification:
+        """Verification of the validation people on this DSR's outputs."""
+        return verification_on(dsr, self.cfg, self.faces, self.people, self.place.device)
+
+    def finish_epoch(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Validate the averaged networks where it is their turn, keep them if they are best, log; the state comes last.
+
+        `record` holds the epoch's number, step and losses; it is returned with the validation figures.
+        """
+        cfg, state, out = self.cfg, self.state, self.cfg.out
+        last = record["epoch"] == cfg.epochs
+        if last or record["epoch"] % cfg.validate_every == 0:
+            dsr, student = averaged_pair(state)
+            report = self.verification(dsr).run(on_device(self.original, student, self.place.device))
+            quality = self.quality.run(dsr)
+            record = {**record, "validation": report, "score": score(report), "quality": quality}
+            if last or state.kept is None or score(report) > score(state.kept.report):
+                state.kept = Kept(student, record["epoch"], report)
+                metadata = {**self.about, "settings": self.settings, "epoch": record["epoch"], "validation": quality}
+                save_dsr(out / "dsr.pt", dsr, metadata)
+                save_result(out, self.original, student, self._metadata(1.0, record["epoch"], report))
+            save_picture(out / "samples" / f"epoch_{record['epoch']:03d}.png", self.quality.grid(dsr))
+        keep_records(out / "metrics.jsonl", record["epoch"] - 1)
+        append_record(out / "metrics.jsonl", record)
+        if validated := [one for one in read_records(out / "metrics.jsonl") if "validation" in one]:
+            save_curves(out / "curves.png", validated, self.guard.original)
+        state.epoch, state.sums = record["epoch"], {}
+        self.save()
+        _print_epoch(record)
+        return record
+
+    def finish(self) -> Path:
+        """Choose the recogniser's mixture with the original, write it in all its forms, return the state dict's path.
+
+        Raises UserError when the guard admits none.
+        """
+        kept = self.state.kept
+        assert kept is not None
+        verification = self.verification(load_dsr(self.cfg.out / "dsr.pt", self.place.device)[0])
+        best, tried = choose_mixture(self.original, kept.state, self.cfg.alphas, verification, self.guard)
+        for mixture in tried:
+            print(f"    alpha {mixture.alpha:.2f}: {summary(mixture.report)}")
+        if best is None:
+            raise UserError(
+                f"every mixture loses more than {self.guard.most} of HR-HR on the validation people: none is chosen. "
+                "Train with a lower --learning-rate or a higher --hr-weight, or allow more with --hr-drop."
+            )
+        tries = [{"alpha": m.alpha, "score": score(m.report), "hr_loss": self.guard.loss(m.report)} for m in tried]
+        metadata = {**self._metadata(best.alpha, kept.epoch, best.report), "mixtures": tries}
+        path = save_result(self.cfg.out, self.original, best.state, metadata)
+        save_script(self.cfg.out, self.original, best.state, metadata)
+        print(f"Chosen: epoch {kept.epoch}, alpha {best.alpha}. Weights: {self.cfg.out / 'dsr.pt'} and {path}")
+        return path
+
+    def _metadata(self, alpha: float, epoch: int, report: dict[str, dict[str, float]]) -> dict[str, Any]:
+        chosen = {"epoch": epoch, "alpha": alpha, "validation": report, "validation_original": self.guard.original}
+        return {**self.about, **chosen, "settings": self.settings}
+
+
+def verification_on(
+    dsr: Dsr, cfg: Config, faces: FaceReader, people: torch.Tensor, device: torch.device
+) -> Verification:
+    """Verification of the validation people, reduced to the sizes of `cfg` and restored by `dsr`."""
+    restorer = Restorer(dsr, SizeChoice.parse(cfg.vlr_size))
+    pixels = faces.read(range(len(faces)))
+    return Verification(pixels, people, restorer.sizes.validation_sizes(), restorer.at, device)
+
+
+def _train(cfg: Config, place: Place) -> Path:
+    device = place.device
+    torch.manual_seed(cfg.seed)
+    teacher, original = load_teacher(cfg.edgeface, device)
+    check_gradient(teacher, device)
+    others = [load_teacher(name, device)[0] for name in cfg.teachers]
+    start, start_sha256 = load_start(cfg.start_from, original)
+    dsr, dsr_info = load_dsr(cfg.dsr, device)
+    faces, val_faces = finetune_edgeface.load_data(
+        finetune_edgeface.Config(
+            train_root=cfg.train_root,
+            val_root=cfg.val_root,
+            seed=cfg.seed,
+            val_limit=cfg.val_limit,
+            cache_gb=cfg.cache_gb,
+        )
+    )
+    if len(faces) < 2 * place.world:
+        raise UserError(f"{len(faces)} training faces cannot be shared by {place.world} processes: use fewer.")
+    identities = identities_of(faces.faces, (), 1)
+    loss = make_loss(_student_weights(cfg), identities, 0.5, 0.4)
+    rates = cfg.dsr_learning_rate, cfg.learning_rate, cfg.weight_decay, cfg.ema_decay
+    state = fresh_chain(dsr, start, loss, *rates, device)
+    checksums = {
+        "edgeface_sha256": teacher.source.sha256,
+        "dsr_sha256": dsr_info.sha256,
+        "start_sha256": start_sha256,
+        "teachers_sha256": [other.source.sha256 for other in others],
+    }
+    settings = _settings(cfg, faces, place.world, checksums)
+    if cfg.resume:
+        restore_chain(cfg.out / "last.pt", state, settings)
+    targets = joint_teacher(teacher, others, faces.read, len(faces))
+    if not cfg.resume:
+        fill_centres(loss, targets, faces.read, identities.classes, device)
+    run = _run(cfg, state, original, teacher, dsr, settings, place, val_faces) if place.leads else None
+    teaching = _teaching(cfg, teacher, targets, device)
+    logger = wandb_logger(cfg.wandb if place.leads else "disabled", "dsr-edgeface-chain", cfg.out, settings)
+    if run is not None:
+        _announce(cfg, state, len(faces), len(val_faces), place)
+    while state.epoch < cfg.epochs:
+        started = time.monotonic()
+        losses = train_one_epoch(cfg, state, teaching, faces, identities, place, run)
+        record = {"epoch": state.epoch + 1, "step": state.step, "train": losses, "seconds": time.monotonic() - started}
+        if run is not None:
+            logger.log(run.finish_epoch(record))
+        else:
+            state.epoch, state.sums = state.epoch + 1, {}
+        place.wait()
+    logger.close()
+    return run.finish() if run is not None else cfg.out
+
+
+def _run(
+    cfg: Config,
+    state: ChainState,
+    original: EdgeFace,
+    teacher: torch.nn.Module,
+    dsr: Dsr,
+    settings: dict[str, Any],
+    place: Place,
+    val_faces: FaceReader,
+) -> ChainRun:
+    """What the leading process measures with; writes config.json."""
+    people = identities_of(val_faces.faces).people
+    before = verification_on(dsr, cfg, val_faces, people, place.device).run(
+        on_device(original, original.state_dict(), place.device)
+    )
+    chosen = evenly_spaced(val_faces.faces, DSR_FACES)
+    sizes = SizeChoice.parse(cfg.vlr_size).validation_sizes()
+    quality = Validation(FaceReader(val_faces.faceset, chosen, cfg.cache_gb), sizes, teacher, place.device)
+    about = {"command": shlex.join(["python", "-m", "pipeline.train_chain", *sys.argv[1:]])}
+    cfg.out.mkdir(parents=True, exist_ok=True)
+    write_json(cfg.out / "config.json", {**about, **settings, "out": str(cfg.out), "original": before})
+    keep_records(cfg.out / "metrics.jsonl", state.epoch)
+    return ChainRun(
+        cfg, state, original, settings, about, place, val_faces, people, quality, Guard(before, cfg.hr_drop)
+    )
+
+
+def _teaching(cfg: Config, original: torch.nn.Module, targets: torch.nn.Module, device: torch.device) -> ChainTeaching:
+    joined = targets.joined if isinstance(targets, JointTeacher) else lambda first, images: first
+    return ChainTeaching(
+        original,
+        joined,
+        SizeChoice.parse(cfg.vlr_size),
+        reduction_named("mixed", cfg.realistic_share),
+        replace(SCENE, stranger=cfg.strangers),
+        _weights(cfg),
+        cfg.hr_share,
+        in_bf16(cfg.precision, device),
+    )
+
+
+def _settings(cfg: Config, faces: FaceReader, world: int, checksums: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal for a resumed run to give the losses of an uninterrupted one."""
+    free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "save_every", "alphas"}
+    free |= {"edgeface", "start_from", "teachers", "dsr", "train_root", "val_root", "validate_every", "hr_drop"}
+    kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cfg).items() if key not in free}
+    names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
+    return {**kept, "training_faces": len(faces), "training_names_sha256": names, "processes": world, **checksums}
+
+
+def epoch_batches(
+    cfg: Config, faces: FaceReader, identities: Identities, epoch: int, first: int, place: Place
+) -> Iterator[Batch]:
+    """This process's batches of one epoch from number `first` on, each with the generator for its random draws."""
+    order = grouped_order(identities.people, cfg.seed, epoch, 1)[place.rank :: place.world]
+    steps = steps_per_epoch(len(faces), cfg.batch_size, place.world)
+    order = order[: steps * cfg.batch_size][first * cfg.batch_size :]
+    for index, pixels in enumerate(faces.batches(order, cfg.batch_size)):
+        rows = order[index * cfg.batch_size : (index + 1) * cfg.batch_size]
+        generator = torch.Generator().manual_seed(mixed_seed(cfg.seed, epoch, first + index, place.rank))
+        yield Batch(pixels, identities.people[rows], identities.classes[rows], generator)
+
+
+def train_one_epoch(
+    cfg: Config,
+    state: ChainState,
+    teaching: ChainTeaching,
+    faces: FaceReader,
+    identities: Identities,
+    place: Place,
+    run: ChainRun | None,
+) -> dict[str, float]:
+    """The rest of one pass over the training faces; mean loss and parts. Shows rate, and time left in the run."""
+    steps = steps_per_epoch(len(faces), cfg.batch_size, place.world)
+    total, first = cfg.epochs * steps, state.step - state.epoch * steps
+    started, first_step = time.monotonic(), state.step
+    name = f"epoch {state.epoch + 1}/{cfg.epochs}"
+    with progress_bar((steps - first) * cfg.batch_size, name, "face", show=place.leads) as progress:
+        for batch in epoch_batches(cfg, faces, identities, state.epoch, first, place):
+            rate = learning_rate(state.step, total, cfg.learning_rate, cfg.warmup_steps)
+            parts = chain_step(state, teaching, batch, rate, place)
+            left = (time.monotonic() - started) / (state.step - first_step) * (total - state.step)
+            progress.set_description(f"{name}, run left {_hours(left)}, loss {parts['loss']:.3f}", refresh=False)
+            progress.update(len(batch.pixels))
+            if run is not None and state.step % cfg.save_every == 0:
+                run.save()
+    return state.means()
+
+
+def _hours(seconds: float) -> str:
+    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
+
+
+def _announce(cfg: Config, state: ChainState, faces: int, val_faces: int, place: Place) -> None:
+    learning = sum(p.numel() for group in state.optimizer.param_groups for p in group["params"])
+    steps = cfg.epochs * steps_per_epoch(faces, cfg.batch_size, place.world)
+    print(
+        f"[train] DSR and EdgeFace, {learning:,} learning parameters, on {place.world} x {place.device}; {faces:,} "
+        f"training faces, {val_faces:,} validation faces; {steps:,} steps; epochs {state.epoch + 1} to {cfg.epochs}",
+        flush=True,
+    )
+
+
+def _print_epoch(record: dict[str, Any]) -> None:
+    parts = ", ".join(f"{name} {value:.4f}" for name, value in record["train"].items())
+    print(f"[epoch {record['epoch']}] {parts} ({record['seconds']:.0f} s)")
+    if "validation" in record:
+        print(f"    TAR at FMR 1e-3: {summary(record['validation'])}; score {record['score']:.4f}")
+        for size, methods in record["quality"].items():
+            ours, base = methods["dsr"], methods["bicubic"]
+            print(
+                f"    at {size:>2}: PSNR {ours['psnr']:.2f} dB (bicubic {base['psnr']:.2f}), identity loss, original "
+                f"{ours['identity_loss']:.4f} ({base['identity_loss']:.4f})"
+            )
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    cli.run(main, Config)

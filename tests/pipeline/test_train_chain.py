@@ -1,0 +1,303 @@
+"""`python -m pipeline.train_chain` end to end: gradients, files, seeds, kill -9 and resume, processes, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from common import cli
+from common.errors import UserError
+from common.images import write_png
+from common.runlog import read_records
+from dsr.checkpoint import load_dsr, save_dsr
+from dsr.data import SizeChoice
+from dsr.model import Dsr, preset
+from dsr.training import SCENE, reduction_named
+from facial_rec.distributed import Place
+from facial_rec.edgeface import get_model
+from facial_rec.embedder import load_embedder
+from facial_rec.finetune_losses import FinetuneLoss, LossWeights
+from facial_rec.finetune_state import Batch
+from facial_rec.finetune_student import load_teacher
+from pipeline import train_chain
+from pipeline.chain_training import ChainTeaching, ChainWeights, as_evaluated, chain_loss, chain_step, fresh_chain
+from pipeline.train_chain import Config, main
+
+CPU = torch.device("cpu")
+
+
+def made_face(person: int, photo: int) -> np.ndarray:
+    """A coarse pattern that is the person's, with fine noise that is the photo's."""
+    pattern = np.random.default_rng(person).integers(30, 220, (14, 14, 3)).repeat(8, 0).repeat(8, 1)
+    noise = np.random.default_rng(1000 * person + photo).normal(0, 15, pattern.shape)
+    return (pattern + noise).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two tiny recognisers, dsr.pt, training and validation people. Nobody writes into it."""
+    root = tmp_path_factory.mktemp("made")
+    for seed, name in enumerate(("tiny.pt", "teacher.pt")):
+        torch.manual_seed(seed)
+        network = get_model("edgeface_tiny").requires_grad_(False)
+        for key, parameter in network.named_parameters():
+            if key.endswith("gamma"):
+                parameter.uniform_(0.1, 0.5)
+        torch.save(network.state_dict(), root / name)
+    save_dsr(root / "dsr.pt", Dsr(preset("tiny")), {})
+    for folder, people, photos in (("train", range(4), 4), ("val", range(10, 13), 3)):
+        for person in people:
+            for photo in range(photos):
+                write_png(root / folder / f"p{person}" / f"{photo}.png", made_face(person, photo))
+    return root
+
+
+def config_in(made: Path, out: Path) -> Config:
+    """Two epochs of two steps, with every loss."""
+    return Config(
+        epochs=2,
+        edgeface=str(made / "tiny.pt"),
+        teachers=(str(made / "teacher.pt"),),
+        dsr=str(made / "dsr.pt"),
+        train_root=made / "train",
+        val_root=made / "val",
+        vlr_size=("16",),
+        batch_size=8,
+        out=out,
+        warmup_steps=1,
+        hr_drop=1.0,
+        save_every=1,
+        alphas=(0.5, 1.0),
+    )
+
+
+@pytest.fixture
+def config(made: Path, tmp_path: Path) -> Config:
+    return config_in(made, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def finished(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The run of `config`, never interrupted. Nobody writes into it."""
+    config = config_in(made, tmp_path_factory.mktemp("finished") / "run")
+    main(config)
+    return config
+
+
+def records(config: Config) -> list[dict[str, Any]]:
+    """What was logged, without the clock's part."""
+    logged = read_records(config.out / "metrics.jsonl")
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in logged]
+
+
+def assert_same_run(one: Config, other: Config) -> None:
+    assert records(one) == records(other)
+    for name in ("edgeface_finetuned.pth", "dsr.pt"):
+        ours, theirs = (torch.load(config.out / name, weights_only=True) for config in (one, other))
+        ours, theirs = ours.get("state_dict", ours), theirs.get("state_dict", theirs)
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs), name
+
+
+def parts_of_a_step(made: Path, weights: ChainWeights) -> tuple[Any, ChainTeaching, Batch]:
+    teacher, original = load_teacher(str(made / "tiny.pt"), CPU)
+    loss = FinetuneLoss(LossWeights(sr=1.0, hr=0.0))
+    state = fresh_chain(load_dsr(made / "dsr.pt")[0], original, loss, 1e-3, 1e-3, 0.0, 0.9, CPU)
+    reduction = reduction_named("canonical")
+    teaching = ChainTeaching(
+        teacher, lambda first, images: first, SizeChoice.parse(["16"]), reduction, SCENE, weights, hr_share=0.0
+    )
+    pixels = torch.stack([torch.from_numpy(made_face(person, 0)).permute(2, 0, 1) for person in range(4)])
+    nobody = torch.full((4,), -1)
+    return state, teaching, Batch(pixels, nobody, nobody, torch.Generator().manual_seed(0))
+
+
+def test_the_students_loss_alone_moves_the_dsr(made: Path) -> None:
+    state, teaching, batch = parts_of_a_step(made, ChainWeights(pixel=0.0, identity=0.0, chain=1.0))
+    total, parts = chain_loss(state, teaching, batch, CPU)
+    assert parts.keys() == {"chain", "sr"}
+    assert float(total.detach()) == pytest.approx(float(parts["sr"]))
+    total.backward()
+    assert max(float(p.grad.abs().max()) for p in state.dsr.parameters() if p.grad is not None) > 0
+    assert all(p.grad is None for p in teaching.original.parameters())
+
+
+def test_the_parts_add_up_with_their_weights(made: Path) -> None:
+    state, teaching, batch = parts_of_a_step(made, ChainWeights(pixel=3.0, identity=0.5, chain=2.0))
+    total, parts = chain_loss(state, teaching, batch, CPU)
+    expected = 3.0 * parts["pixel"] + 0.5 * parts["identity"] + 2.0 * parts["chain"]
+    assert float(total.detach()) == pytest.approx(float(expected), rel=1e-6)
+    # The student is the original still, and sees what the original sees.
+    assert float(parts["identity"]) == pytest.approx(float(parts["sr"]), rel=1e-4)
+
+
+def test_ten_steps_lower_the_loss(made: Path) -> None:
+    state, teaching, batch = parts_of_a_step(made, ChainWeights(1.0, 1.0, 1.0))
+    losses = []
+    for _ in range(10):
+        batch.generator.manual_seed(0)
+        losses.append(chain_step(state, teaching, batch, 1e-3, Place(CPU))["loss"])
+    assert losses[-1] < losses[0]
+
+
+def test_as_evaluated_rounds_and_lets_the_gradient_through() -> None:
+    restored = torch.tensor([-0.2, 0.1, 0.5001, 1.3], requires_grad=True)
+    shown = as_evaluated(restored)
+    torch.testing.assert_close(shown.detach() * 255, torch.tensor([0.0, 26.0, 128.0, 255.0]))
+    shown.sum().backward()
+    assert restored.grad is not None
+    assert restored.grad.tolist() == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_files_left_behind(finished: Config) -> None:
+    left = sorted(path.name for path in finished.out.iterdir())
+    ours = [f"edgeface_finetuned.{end}" for end in ("json", "pt", "pth")]
+    assert left == ["config.json", "curves.png", "dsr.pt", *ours, "last.pt", "metrics.jsonl", "samples"]
+    for end in ("pth", "pt"):
+        embedder = load_embedder(finished.out / f"edgeface_finetuned.{end}")
+        assert embedder(torch.rand(2, 3, 112, 112)).shape == (2, 512)
+    _, info = load_dsr(finished.out / "dsr.pt")
+    assert info.metadata["epoch"] == 2
+    assert info.metadata["validation"]["16"]["dsr"].keys() == {"psnr", "ssim", "identity_loss"}
+    described = json.loads((finished.out / "edgeface_finetuned.json").read_text())
+    assert [mixture["alpha"] for mixture in described["mixtures"]] == [0.5, 1.0]
+    assert described["alpha"] in (0.5, 1.0)
+
+
+def test_metrics_have_every_term(finished: Config) -> None:
+    for record in records(finished):
+        terms = {"loss", "chain", "sr", "hr", "agreement", "contrast", "pixel", "identity"}
+        assert record["train"].keys() - {"margin"} == terms  # a batch of nobody has no margin
+        assert record["validation"].keys() == {"hr-hr", "lr-hr@16", "lr-lr@16"}
+        assert record["quality"]["16"].keys() == {"dsr", "bicubic"}
+
+
+def test_validation_can_be_rarer(config: Config, finished: Config) -> None:
+    main(replace(config, validate_every=2))
+    first, second = records(config)
+    assert "validation" not in first
+    assert second == records(finished)[1]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_resume_gives_the_losses_of_an_uninterrupted_run(
+    config: Config, finished: Config, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    whole = train_chain.chain_step
+
+    def step_or_stop(state: Any, *args: Any) -> dict[str, float]:
+        if state.step == step:
+            raise KeyboardInterrupt
+        return whole(state, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_chain, "chain_step", step_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            main(config)
+    main(replace(config, resume=True))
+    assert_same_run(config, finished)
+
+
+KILL = """
+import os, signal, sys
+from common import cli
+from pipeline import train_chain
+whole = train_chain.chain_step
+def step(state, *args):
+    if state.step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(state, *args)
+train_chain.chain_step = step
+cli.run(train_chain.main, train_chain.Config, sys.argv[1:])
+"""
+
+
+def arguments(config: Config) -> list[str]:
+    """The command line of `config`."""
+    names = ("epochs", "edgeface", "dsr", "train_root", "val_root", "batch_size", "out", "warmup_steps", "hr_drop")
+    words = [word for name in names for word in (f"--{name.replace('_', '-')}", str(getattr(config, name)))]
+    lists = ["--vlr-size", *config.vlr_size, "--alphas", *map(str, config.alphas), "--teachers", *config.teachers]
+    return [*lists, *words, "--save-every", "1"]
+
+
+def test_kill_9_in_the_middle_of_an_epoch_costs_a_step(config: Config, finished: Config) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILL, *arguments(config)], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert torch.load(config.out / "last.pt", weights_only=True)["counters"] == {"epoch": 1, "step": 3}
+    cli.run(main, Config, [*arguments(config), "--resume"])
+    assert_same_run(config, finished)
+
+
+def test_two_processes_share_the_faces_and_end_alike(config: Config) -> None:
+    words = arguments(replace(config, epochs=1, batch_size=4, alphas=(1.0,)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, "-m", "pipeline.train_chain", *words, "--threads", "1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    (record,) = records(config)
+    assert record["step"] == 2
+    assert json.loads((config.out / "config.json").read_text())["processes"] == 2
+    assert "2 x cpu" in done.stdout
+
+
+def test_another_run_is_not_resumed(config: Config, finished: Config) -> None:
+    with pytest.raises(UserError, match=r"already holds a run: add --resume"):
+        main(finished)
+    with pytest.raises(UserError, match=r"other settings \(seed was 0, is now 1\)"):
+        main(replace(finished, resume=True, seed=1))
+    with pytest.raises(UserError, match=r"last\.pt is missing, so there is nothing to resume"):
+        main(replace(config, resume=True))
+    config.out.mkdir()
+    (config.out / "last.pt").write_bytes(b"no state")
+    with pytest.raises(UserError, match=r"last\.pt"):
+        main(replace(config, resume=True))
+
+
+def test_no_mixture_within_the_guard_is_said(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_chain, "choose_mixture", lambda *args: (None, []))
+    with pytest.raises(UserError, match=r"every mixture loses more than 1\.0 of HR-HR"):
+        main(replace(config, epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"chain_weight": 0.0}, "--chain-weight above 0"),
+        ({"pixel_weight": -1.0}, "must be 0 or more"),
+        ({"epochs": 0}, "--epochs must be at least 1, found 0"),
+        ({"batch_size": 1}, "--batch-size must be at least 2"),
+        ({"seed": -1}, "--seed must be at least 0"),
+        ({"learning_rate": 0.0}, "--learning-rate must lie between 0 and 1"),
+        ({"strangers": 1.5}, "--strangers must lie from 0 to 1"),
+        ({"alphas": ()}, "expected one or more, above 0"),
+        ({"hr_share": 0.0}, "--agreement-weight compares a face with its HR view"),
+        ({"vlr_size": ("200",)}, "200"),
+        ({"dsr": "nowhere.pt"}, r"nowhere\.pt is missing"),
+    ],
+)
+def test_bad_settings_are_refused(config: Config, changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        main(replace(config, **changed))
+
+
+def test_too_few_people_or_a_file_in_the_way_are_refused(config: Config, tmp_path: Path) -> None:
+    write_png(tmp_path / "one" / "p0" / "0.png", made_face(0, 0))
+    write_png(tmp_path / "one" / "p0" / "1.png", made_face(0, 1))
+    with pytest.raises(UserError, match="1 identity"):
+        main(replace(config, train_root=tmp_path / "one"))
+    config.out.write_text("a file")
+    with pytest.raises(UserError, match="is a file: give the folder"):
+        main(config)
