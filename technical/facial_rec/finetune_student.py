@@ -127,7 +127,7 @@ def fill_centres(
 
     `read(indices)` gives uint8 `(B, 3, 112, 112)`. Random centres would pull the student off for a whole epoch first.
     """
-    held = [loss.head.centres] if loss.head is not None else []
+    held: list[Tensor] = [loss.head.centres] if loss.head is not None else []
     held += [loss.references] if loss.weights.contrast > 0 else []
     if not held:
         return

@@ -19,13 +19,13 @@ from common.errors import UserError
 from common.progress import progress_bar
 from facial_rec.edgeface import normalise
 from facial_rec.finetune_losses import NO_IDENTITY
-from facial_rec.metrics import Bools, Floats, auc, roc, tar_at_fmr, unit_rows
+from facial_rec.metrics import Bools, Floats, auc, eer, roc, tar_at_fmr, unit_rows
 
 FMR = 1e-3
 BATCH = 32
 
 Report = dict[str, dict[str, float]]
-"""`{"hr-hr": {...}, "lr-hr@16": {...}, "lr-lr@16": {...}}`: `tar`, `auc`; in HR also `cosine` to the original."""
+"""`{"hr-hr": {...}, "lr-hr@16": {...}, "lr-lr@16": {...}}`: `tar`, `auc`, `eer`; HR also: `cosine` to the original."""
 
 
 class Verification:
@@ -104,7 +104,7 @@ class Verification:
 def figures(
     probes: Floats, gallery: Floats, people: NDArray[np.int64], mirrored: bool = False, own_photo: bool = False
 ) -> dict[str, float]:
-    """TAR at FMR 1e-3 and AUC over all pairs of two photos; row i of both embeds photo i.
+    """TAR at FMR 1e-3, AUC and EER over all pairs of two photos; row i of both embeds photo i.
 
     `mirrored`: probes are the gallery, and each pair counts once. `own_photo`: a photo's two rows are a pair too.
     """
@@ -116,7 +116,7 @@ def figures(
         np.fill_diagonal(counted, False)
     genuine = people[:, None] == people[None, :]
     curve = roc(scores[counted], genuine[counted])
-    return {"tar": tar_at_fmr(curve, FMR), "auc": auc(curve)}
+    return {"tar": tar_at_fmr(curve, FMR), "auc": auc(curve), "eer": eer(curve)}
 
 
 def score(report: Report) -> float:

@@ -24,7 +24,7 @@ from facial_rec.edgeface import count_parameters, get_model
 from facial_rec.tables import number
 from pipeline.reference_bounds import Names, figures, sizes_of
 from pipeline.reference_tables import fill_in, markdown, tables_of, verification_table
-from pipeline.train_reference import EDGEFACE, HISTORY, STAGES
+from pipeline.train_reference import CHAIN, EDGEFACE, HISTORY, STAGES
 
 RESULTS = "results.json"
 READMES = ("README.md", "technical/facial_rec/README.md")
@@ -65,7 +65,7 @@ def main(cfg: Config) -> list[Path]:
     names = Names(**results["names"])
     _check_same(results)
     cards = {
-        "dsr.md": _dsr_card(folder, "dsr.pt", FIRST, results["canonical"], names, history),
+        "dsr.md": _dsr_card(folder, "dsr.pt", (*FIRST, CHAIN), results["canonical"], names, history),
         "dsr_large.md": _dsr_card(folder, "dsr_large.pt", (*FIRST, "large"), results["large"], names, history),
         "edgeface_xxs_dsr.md": _edgeface_card(results, names, history),
         "chain.md": _chain_card(folder),
@@ -95,7 +95,7 @@ def _dsr_card(
 ) -> str:
     model, info = load_dsr(folder / file)
     config = info.config
-    start = " grown from `dsr.pt`" if "large" in stages else ""
+    start = " grown from what `dsr.pt` was before its last stage" if "large" in stages else ""
     about = (
         f"DSR generator: a square face of 8 to 64 pixels to 112x112. {count_parameters(model):,} parameters "
         f"({config.blocks} blocks of {config.channels} channels{start}), float32. sha256 `{info.sha256}`."
@@ -151,7 +151,8 @@ def _teachers(history: Mapping[str, Any]) -> str:
     stages = [f"`{stage}`" for stage, others in taught.items() if others]
     if not stages:
         return ""
-    return f" In {' and '.join(stages)} {max(taught.values())} larger EdgeFaces, named in the recipe, taught it too."
+    named = " and ".join([", ".join(stages[:-1]), stages[-1]] if stages[1:] else stages)
+    return f" In {named} {max(taught.values())} larger EdgeFaces, named in the recipe, taught it too."
 
 
 def _chain_card(folder: Path) -> str:
@@ -183,8 +184,8 @@ ONNX = {
     "dsr.onnx": "faces of 8 to 64 pixels to 112x112",
 }
 METHODS = ("bicubic", "dsr")
-FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr"))  # the stages that made the DSR
-TUNINGS = tuple(stage for stage in STAGES if stage.startswith("finetune"))
+FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr"))  # the stages that made the DSR, but for the last
+TUNINGS = (*(stage for stage in STAGES if stage.startswith("finetune")), CHAIN)
 decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)
 

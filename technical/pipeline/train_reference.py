@@ -1,4 +1,4 @@
-"""Train the reference models of checkpoints/ again, from a recipe: DSR and EdgeFace in turns, larger DSR, thresholds.
+"""Train the reference models of checkpoints/ again, from a recipe: DSR and EdgeFace in turns, then at once; thresholds.
 
     python -m pipeline.train_reference --recipe recipes/reference.toml --out runs/reference_models
 
@@ -31,16 +31,16 @@ from facial_rec import finetune_edgeface
 from facial_rec.finetune_result import NAME as FINETUNED
 from facial_rec.tables import format_table
 from facial_rec.weights import find_edgeface
-from pipeline import calibrate, export
+from pipeline import calibrate, export, train_chain
 from pipeline.model_metadata import Kind
 from pipeline.provenance import command_of
 from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
-TUNED = "finetune_fifth"  # the stage whose EdgeFace is shipped
+CHAIN = "chain"  # the last stage: DSR and EdgeFace at once, both shipped
 STAGES = (
     *("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", "finetune_third", "finetune_fourth"),
-    *("dsr_fourth", TUNED, "large"),
+    *("dsr_fourth", "finetune_fifth", CHAIN, "large"),
 )
 EDGEFACE = "edgeface_xxs_dsr.pth"
 SHIPPED = (
@@ -86,6 +86,8 @@ def main(cfg: Config) -> Path:
         if stage.startswith("finetune"):
             for teacher in read_recipe(finetune_edgeface.Config, cfg.recipe, stage).teachers:
                 find_edgeface(teacher)
+    for teacher in read_recipe(train_chain.Config, cfg.recipe, CHAIN).teachers:
+        find_edgeface(teacher)
     first = _train_dsr(cfg, "dsr")
     first_tuned = _finetune(cfg, "finetune", first)
     second = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))
@@ -93,9 +95,10 @@ def main(cfg: Config) -> Path:
     third = _train_dsr(cfg, "dsr_third", start=second)
     third_tuned = _finetune(cfg, "finetune_third", third, start=second_tuned)
     fourth_tuned = _finetune(cfg, "finetune_fourth", third, start=third_tuned)
-    dsr = _train_dsr(cfg, "dsr_fourth", start=third, second=third_tuned.with_suffix(".pt"))
-    tuned = _finetune(cfg, TUNED, dsr, start=fourth_tuned)
-    large = _train_dsr(cfg, "large", start=dsr)
+    fourth = _train_dsr(cfg, "dsr_fourth", start=third, second=third_tuned.with_suffix(".pt"))
+    fifth_tuned = _finetune(cfg, "finetune_fifth", fourth, start=fourth_tuned)
+    dsr, tuned = _train_chain(cfg, fourth, fifth_tuned)
+    large = _train_dsr(cfg, "large", start=fourth)
     return _collect(cfg, dsr, tuned, large)
 
 
@@ -170,6 +173,30 @@ def _finetune(cfg: Config, stage: str, dsr: Path, start: Path | None = None) -> 
     return tuned
 
 
+def _train_chain(cfg: Config, dsr: Path, start: Path) -> tuple[Path, Path]:
+    """The DSR and the EdgeFace that were trained at once, from those given."""
+    out = cfg.out / CHAIN
+    tuned = out / f"{FINETUNED}.pth"
+    wanted, processes = read_recipe(train_chain.Config, cfg.recipe, CHAIN), processes_of(cfg.recipe, CHAIN)
+    if cfg.device != "cpu":  # one process there, with the faces of all
+        wanted, processes = replace(wanted, batch_size=wanted.batch_size * processes), 1
+    settings = replace(
+        wanted,
+        edgeface=cfg.edgeface,
+        start_from=str(start),
+        dsr=str(dsr),
+        train_root=cfg.train_root,
+        val_root=cfg.val_root,
+        device=cfg.device,
+        threads=cfg.threads,
+        out=out,
+        resume=(out / "last.pt").is_file(),
+    )
+    if not tuned.with_suffix(".pt").is_file():  # the TorchScript comes last
+        _run("pipeline.train_chain", settings, processes)
+    return out / "dsr.pt", tuned
+
+
 def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
     """Everything that checkpoints/ holds of these models, without the cards."""
     folder = cfg.out / "checkpoints"
@@ -220,7 +247,7 @@ def history(cfg: Config) -> dict[str, Any]:
         "git_dirty": dirty,
         "versions": versions(),
         "stages": stages,
-        "finetuned": {k: v for k, v in read_json(cfg.out / TUNED / f"{FINETUNED}.json").items() if k not in PATHS},
+        "finetuned": {k: v for k, v in read_json(cfg.out / CHAIN / f"{FINETUNED}.json").items() if k not in PATHS},
     }
 
 

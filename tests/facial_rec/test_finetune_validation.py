@@ -9,7 +9,7 @@ import torch
 from common.errors import UserError
 from facial_rec.edgeface import EdgeFace
 from facial_rec.finetune_validation import Guard, Report, Verification, figures, score
-from facial_rec.metrics import auc, roc, tar_at_fmr, unit_rows
+from facial_rec.metrics import auc, eer, roc, tar_at_fmr, unit_rows
 
 
 def brute(probes: np.ndarray, gallery: np.ndarray, people: list[int], kind: str) -> dict[str, float]:
@@ -21,7 +21,7 @@ def brute(probes: np.ndarray, gallery: np.ndarray, people: list[int], kind: str)
             scores.append(float(probes[i] @ gallery[j]))
             genuine.append(people[i] == people[j])
     curve = roc(scores, genuine)
-    return {"tar": tar_at_fmr(curve, 1e-3), "auc": auc(curve)}
+    return {"tar": tar_at_fmr(curve, 1e-3), "auc": auc(curve), "eer": eer(curve)}
 
 
 @pytest.mark.parametrize("kind", ["mirrored", "other photos", "own photo"])

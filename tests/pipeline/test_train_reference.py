@@ -18,7 +18,7 @@ from common.recipes import read_recipe
 from common.runlog import append_record
 from dsr import train_dsr
 from facial_rec import finetune_edgeface
-from pipeline import calibrate, train_reference
+from pipeline import calibrate, train_chain, train_reference
 from pipeline.train_reference import Config, compared, main, processes_of
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/reference.toml"
@@ -56,12 +56,12 @@ class Commands:
             return subprocess.CompletedProcess(words, 3)
         out = Path(given["--out"])
         (out if out.suffix == "" else out.parent).mkdir(parents=True, exist_ok=True)
-        if module in ("dsr.train_dsr", "facial_rec.finetune_edgeface"):
+        if module in ("dsr.train_dsr", "facial_rec.finetune_edgeface", "pipeline.train_chain"):
             for epoch in range(1, int(given.get("--stop-after", given.get("--epochs", 2))) + 1):
                 append_record(out / "metrics.jsonl", epoch_of(epoch))
             (out / "config.json").write_text(json.dumps({"command": "x", "out": str(out), "seed": 0}))
             tuned = ["edgeface_finetuned.pth", "edgeface_finetuned.pt"]
-            names = ["dsr.pt"] if module == "dsr.train_dsr" else tuned
+            names = {"dsr.train_dsr": ["dsr.pt"], "pipeline.train_chain": ["dsr.pt", *tuned]}.get(module, tuned)
             for name in names:
                 (out / name).write_bytes(f"{out}".encode())
             if module == "dsr.train_dsr" and "--alphas" in given:
@@ -96,12 +96,13 @@ def test_the_recipe_fits_the_commands() -> None:
         ("finetune_fourth", finetune_edgeface.Config),
         ("dsr_fourth", train_dsr.Config),
         ("finetune_fifth", finetune_edgeface.Config),
+        ("chain", train_chain.Config),
         ("large", train_dsr.Config),
         ("calibrate", calibrate.Config),
     ):
         read_recipe(wanted, RECIPE, stage)
     assert read_recipe(train_dsr.Config, RECIPE, "large").preset == "large"
-    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_third", "large")] == [1, 2, 1]
+    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_third", "chain", "large")] == [1, 2, 2, 1]
 
 
 def test_every_stage_runs_once_and_everything_is_collected(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,10 +110,10 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     install(monkeypatch, commands)
     folder = main(config)
     turn = ["dsr.train_dsr", "facial_rec.finetune_edgeface"]
-    trainings = [*(turn * 3), "facial_rec.finetune_edgeface", *turn, "dsr.train_dsr"]
+    trainings = [*(turn * 3), "facial_rec.finetune_edgeface", *turn, "pipeline.train_chain", "dsr.train_dsr"]
     assert commands.modules() == [*trainings, "pipeline.calibrate", *(["pipeline.export"] * 3)]
     stages = [" ".join(words) for words in commands.words[: len(trainings)]]
-    first, tuned, second, tuned_again, third, tuned_third, tuned_fourth, fourth, tuned_last, large = stages
+    first, tuned, second, tuned_again, third, tuned_third, tuned_fourth, fourth, tuned_last, chain, large = stages
     assert "--start-from" not in first + tuned
     assert "--preset separate" in first
     assert "--dsr made/dsr/dsr.pt" in tuned
@@ -131,17 +132,19 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--second-edgeface made/finetune_third/edgeface_finetuned.pt" in fourth
     assert "--dsr made/dsr_fourth/dsr.pt" in tuned_last
     assert "--start-from made/finetune_fourth/edgeface_finetuned.pth" in tuned_last
+    assert "--dsr made/dsr_fourth/dsr.pt" in chain
+    assert "--start-from made/finetune_fifth/edgeface_finetuned.pth" in chain
     assert all("--edgeface face.pt" in words for words in stages)
     assert "--preset large" in large
     assert "--start-from made/dsr_fourth/dsr.pt" in large
-    assert commands.shared == ["made/dsr_second", "made/dsr_third"]
+    assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/chain"]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
-    assert (folder / "dsr.pt").read_text() == "made/dsr_fourth"
-    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/finetune_fifth"
+    assert (folder / "dsr.pt").read_text() == "made/chain"
+    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/chain"
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
     )
@@ -184,7 +187,7 @@ def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.Monke
     monkeypatch.setattr(train_reference, "REPOSITORY_ROOT", checkpoints.parent)
     install(monkeypatch, Commands())
     main(replace(config, install=True))
-    assert (checkpoints / "dsr.pt").read_text() == "made/dsr_fourth"
+    assert (checkpoints / "dsr.pt").read_text() == "made/chain"
     assert (checkpoints / "mine.pt").read_text() == "there before"
     listed = {line.split()[1] for line in (checkpoints / "SHA256SUMS").read_text().splitlines()}
     assert listed == set(train_reference.SHIPPED)
@@ -196,6 +199,8 @@ def test_on_a_gpu_one_process_takes_the_faces_of_all(config: Config, monkeypatch
     main(replace(config, device="cuda"))
     assert commands.shared == []
     assert "--batch-size 32" in " ".join(commands.words[2])
+    assert "--batch-size 32" in " ".join(commands.words[9])
+    assert commands.words[9][0] == "pipeline.train_chain"
     assert "--batch-size" not in " ".join(commands.words[0])
 
 
