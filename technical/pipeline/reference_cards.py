@@ -131,7 +131,8 @@ def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[st
         f"EdgeFace-XXS, fine-tuned on what `dsr.pt` makes of small faces; aligned 112x112 RGB faces to 512 numbers, "
         f"compared by cosine. {parameters:,} parameters, float32 state dict: {tuned['alpha']} of the fine-tuned "
         f"weights and {1 - tuned['alpha']:.1f} of the original's, chosen on the validation people. It embeds both "
-        f"sides of a comparison: its embeddings and the original's do not mix.{_teachers(history)} sha256 `{sha256}`."
+        f"sides of a comparison: its embeddings and the original's do not mix.{_teachers(history)}{_normalised(tuned)} "
+        f"sha256 `{sha256}`."
     )
     table = verification_table(results["canonical"], names.shipped, names.original)
     realistic = [
@@ -153,6 +154,15 @@ def _teachers(history: Mapping[str, Any]) -> str:
         return ""
     named = " and ".join([", ".join(stages[:-1]), stages[-1]] if stages[1:] else stages)
     return f" In {named} {max(taught.values())} larger EdgeFaces, named in the recipe, taught it too."
+
+
+def _normalised(tuned: Mapping[str, Any]) -> str:
+    """How its last layer was normalised, where it was."""
+    chosen = tuned.get("normalisation", {}).get("chosen", {})
+    if not any(chosen.values()):
+        return ""
+    strengths = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+    return f" Its last layer was normalised afterwards (`pipeline.normalise_head`: {strengths})."
 
 
 def _chain_card(folder: Path) -> str:

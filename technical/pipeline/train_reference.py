@@ -31,13 +31,14 @@ from facial_rec import finetune_edgeface
 from facial_rec.finetune_result import NAME as FINETUNED
 from facial_rec.tables import format_table
 from facial_rec.weights import find_edgeface
-from pipeline import calibrate, export, train_chain
+from pipeline import calibrate, export, normalise_head, train_chain
 from pipeline.model_metadata import Kind
 from pipeline.provenance import command_of
 from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
-CHAIN = "chain"  # the last stage: DSR and EdgeFace at once, both shipped
+CHAIN = "chain"  # the last training: DSR and EdgeFace at once
+NORMALISED = "normalise"  # what is shipped of that EdgeFace: its last layer normalised, which is no training
 STAGES = (
     *("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", "finetune_third", "finetune_fourth"),
     *("dsr_fourth", "finetune_fifth", CHAIN, "large"),
@@ -97,7 +98,8 @@ def main(cfg: Config) -> Path:
     fourth_tuned = _finetune(cfg, "finetune_fourth", third, start=third_tuned)
     fourth = _train_dsr(cfg, "dsr_fourth", start=third, second=third_tuned.with_suffix(".pt"))
     fifth_tuned = _finetune(cfg, "finetune_fifth", fourth, start=fourth_tuned)
-    dsr, tuned = _train_chain(cfg, fourth, fifth_tuned)
+    dsr, trained = _train_chain(cfg, fourth, fifth_tuned)
+    tuned = _normalise(cfg, dsr, trained)
     large = _train_dsr(cfg, "large", start=fourth)
     return _collect(cfg, dsr, tuned, large)
 
@@ -197,6 +199,26 @@ def _train_chain(cfg: Config, dsr: Path, start: Path) -> tuple[Path, Path]:
     return out / "dsr.pt", tuned
 
 
+def _normalise(cfg: Config, dsr: Path, trained: Path) -> Path:
+    """The trained EdgeFace with its last layer normalised."""
+    out = cfg.out / NORMALISED
+    tuned = out / f"{FINETUNED}.pth"
+    settings = replace(
+        read_recipe(normalise_head.Config, cfg.recipe, NORMALISED),
+        edgeface=str(trained),
+        original=cfg.edgeface,
+        dsr=str(dsr),
+        train_root=cfg.train_root,
+        val_root=cfg.val_root,
+        device=cfg.device,
+        threads=cfg.threads,
+        out=out,
+    )
+    if not tuned.with_suffix(".pt").is_file():
+        _run("pipeline.normalise_head", settings)
+    return tuned
+
+
 def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
     """Everything that checkpoints/ holds of these models, without the cards."""
     folder = cfg.out / "checkpoints"
@@ -247,7 +269,7 @@ def history(cfg: Config) -> dict[str, Any]:
         "git_dirty": dirty,
         "versions": versions(),
         "stages": stages,
-        "finetuned": {k: v for k, v in read_json(cfg.out / CHAIN / f"{FINETUNED}.json").items() if k not in PATHS},
+        "finetuned": {k: v for k, v in read_json(cfg.out / NORMALISED / f"{FINETUNED}.json").items() if k not in PATHS},
     }
 
 

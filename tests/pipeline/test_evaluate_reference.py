@@ -109,7 +109,11 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
             "large": {**stage, "mixture": {"alpha": 0.25}},
             STAGES[1]: {**stage, "config": {"seed": 3, "teachers_sha256": ["a", "b"]}},
         },
-        "finetuned": {"variant": "edgeface_tiny", "alpha": 0.7},
+        "finetuned": {
+            "variant": "edgeface_tiny",
+            "alpha": 0.7,
+            "normalisation": {"chosen": {"centre": 0.5, "residual": 1.0, "within": 0.0}},
+        },
         "machine": "2 CPU cores, made up",
         "git_commit": "abc",
         "git_dirty": False,
@@ -128,7 +132,8 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
     cards = {"dsr.md", "dsr_large.md", "edgeface_xxs_dsr.md", "chain.md"}
     assert {path.name for path in written} == {*cards, "results.json", "README.md"}
     taught = "In `finetune` 2 larger EdgeFaces, named in the recipe, taught it too."
-    assert taught in (shipped / "edgeface_xxs_dsr.md").read_text()
+    normalised = "normalised afterwards (`pipeline.normalise_head`: centre 0.5, residual 1, within 0)."
+    assert all(words in (shipped / "edgeface_xxs_dsr.md").read_text() for words in (taught, normalised))
     for name in cards:
         text = (shipped / name).read_text()
         for words in ("CC BY-NC-SA 4.0", "**Not for** identifying people", "**Limits.**"):

@@ -18,7 +18,7 @@ from common.recipes import read_recipe
 from common.runlog import append_record
 from dsr import train_dsr
 from facial_rec import finetune_edgeface
-from pipeline import calibrate, train_chain, train_reference
+from pipeline import calibrate, normalise_head, train_chain, train_reference
 from pipeline.train_reference import Config, compared, main, processes_of
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/reference.toml"
@@ -32,6 +32,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     )
 
 
+CHAIN = ["pipeline.train_chain", "pipeline.normalise_head"]
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -56,11 +57,15 @@ class Commands:
             return subprocess.CompletedProcess(words, 3)
         out = Path(given["--out"])
         (out if out.suffix == "" else out.parent).mkdir(parents=True, exist_ok=True)
-        if module in ("dsr.train_dsr", "facial_rec.finetune_edgeface", "pipeline.train_chain"):
+        tuned = ["edgeface_finetuned.pth", "edgeface_finetuned.pt"]
+        if module == "pipeline.normalise_head":
+            for name in tuned:
+                (out / name).write_bytes(f"{out}".encode())
+            (out / "edgeface_finetuned.json").write_text(json.dumps({"alpha": 0.7, "command": "x"}))
+        elif module in ("dsr.train_dsr", "facial_rec.finetune_edgeface", "pipeline.train_chain"):
             for epoch in range(1, int(given.get("--stop-after", given.get("--epochs", 2))) + 1):
                 append_record(out / "metrics.jsonl", epoch_of(epoch))
             (out / "config.json").write_text(json.dumps({"command": "x", "out": str(out), "seed": 0}))
-            tuned = ["edgeface_finetuned.pth", "edgeface_finetuned.pt"]
             names = {"dsr.train_dsr": ["dsr.pt"], "pipeline.train_chain": ["dsr.pt", *tuned]}.get(module, tuned)
             for name in names:
                 (out / name).write_bytes(f"{out}".encode())
@@ -97,6 +102,7 @@ def test_the_recipe_fits_the_commands() -> None:
         ("dsr_fourth", train_dsr.Config),
         ("finetune_fifth", finetune_edgeface.Config),
         ("chain", train_chain.Config),
+        ("normalise", normalise_head.Config),
         ("large", train_dsr.Config),
         ("calibrate", calibrate.Config),
     ):
@@ -110,10 +116,23 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     install(monkeypatch, commands)
     folder = main(config)
     turn = ["dsr.train_dsr", "facial_rec.finetune_edgeface"]
-    trainings = [*(turn * 3), "facial_rec.finetune_edgeface", *turn, "pipeline.train_chain", "dsr.train_dsr"]
+    trainings = [*(turn * 3), "facial_rec.finetune_edgeface", *turn, *CHAIN, "dsr.train_dsr"]
     assert commands.modules() == [*trainings, "pipeline.calibrate", *(["pipeline.export"] * 3)]
     stages = [" ".join(words) for words in commands.words[: len(trainings)]]
-    first, tuned, second, tuned_again, third, tuned_third, tuned_fourth, fourth, tuned_last, chain, large = stages
+    (
+        first,
+        tuned,
+        second,
+        tuned_again,
+        third,
+        tuned_third,
+        tuned_fourth,
+        fourth,
+        tuned_last,
+        chain,
+        normalised,
+        large,
+    ) = stages
     assert "--start-from" not in first + tuned
     assert "--preset separate" in first
     assert "--dsr made/dsr/dsr.pt" in tuned
@@ -134,7 +153,10 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--start-from made/finetune_fourth/edgeface_finetuned.pth" in tuned_last
     assert "--dsr made/dsr_fourth/dsr.pt" in chain
     assert "--start-from made/finetune_fifth/edgeface_finetuned.pth" in chain
-    assert all("--edgeface face.pt" in words for words in stages)
+    assert "--edgeface made/chain/edgeface_finetuned.pth" in normalised
+    assert "--original face.pt" in normalised
+    assert "--dsr made/chain/dsr.pt" in normalised
+    assert all("--edgeface face.pt" in words for words in stages if words != normalised)
     assert "--preset large" in large
     assert "--start-from made/dsr_fourth/dsr.pt" in large
     assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/chain"]
@@ -144,7 +166,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
     assert (folder / "dsr.pt").read_text() == "made/chain"
-    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/chain"
+    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/normalise"
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
     )
