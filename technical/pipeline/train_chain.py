@@ -37,7 +37,7 @@ from dsr.training import SCENE, Validation, reduction_named, steps_per_epoch
 from facial_rec import finetune_edgeface
 from facial_rec.distributed import Place, joined_processes
 from facial_rec.edgeface import EdgeFace
-from facial_rec.embedder import check_gradient
+from facial_rec.embedder import Embedder, check_gradient
 from facial_rec.finetune_curves import save_curves
 from facial_rec.finetune_losses import LossWeights
 from facial_rec.finetune_result import choose_mixture, on_device, save_result, save_script
@@ -335,7 +335,7 @@ def _run(
     cfg: Config,
     state: ChainState,
     original: EdgeFace,
-    teacher: torch.nn.Module,
+    teacher: Embedder,
     dsr: Dsr,
     settings: dict[str, Any],
     place: Place,
@@ -349,7 +349,8 @@ def _run(
     chosen = evenly_spaced(val_faces.faces, DSR_FACES)
     sizes = SizeChoice.parse(cfg.vlr_size).validation_sizes()
     quality = Validation(FaceReader(val_faces.faceset, chosen, cfg.cache_gb), sizes, teacher, place.device)
-    about = {"command": shlex.join(["python", "-m", "pipeline.train_chain", *sys.argv[1:]])}
+    command = shlex.join(["python", "-m", "pipeline.train_chain", *sys.argv[1:]])
+    about = {"command": command, "variant": teacher.source.variant}
     cfg.out.mkdir(parents=True, exist_ok=True)
     write_json(cfg.out / "config.json", {**about, **settings, "out": str(cfg.out), "original": before})
     keep_records(cfg.out / "metrics.jsonl", state.epoch)
