@@ -128,6 +128,11 @@ def main(cfg: Config) -> Path:
     sizes = restorer.sizes.validation_sizes()
     people = identities_of(val_faces.faces).people
     verification = Verification(val_faces.read(range(len(val_faces))), people, sizes, restorer.at, device)
+    if verification.same_photo:
+        raise UserError(
+            "no validation person has two photos, so there is nothing to choose the strengths by: give --val-root a "
+            "folder where somebody has."
+        )
     guard = Guard(verification.run(on_device(original, original.state_dict(), device)), cfg.hr_drop)
     embed = embedding_with(on_device(original, network.state_dict(), device), device)
     measured = measure(embed, faces, cfg.photos, sizes, restorer, head_rank(network), device)
@@ -258,13 +263,12 @@ def choose(
 def report_of(views: dict[int | None, Tensor], verification: Verification) -> Report:
     """The figures of given embeddings of the validation faces, as `Verification.run` gives a network's."""
     rows = {size: unit_rows(view.numpy().astype(np.float32)) for size, view in views.items()}
-    high, same = rows[None], verification.same_photo
-    report: Report = {"hr-hr": {} if same else figures(high, high, verification.people, mirrored=True)}
+    high = rows[None]
+    report: Report = {"hr-hr": figures(high, high, verification.people, mirrored=True)}
     for size in verification.sizes:
         low = rows[size]
-        report[f"lr-hr@{size}"] = figures(low, high, verification.people, own_photo=same)
-        if not same:
-            report[f"lr-lr@{size}"] = figures(low, low, verification.people, mirrored=True)
+        report[f"lr-hr@{size}"] = figures(low, high, verification.people)
+        report[f"lr-lr@{size}"] = figures(low, low, verification.people, mirrored=True)
     return report
 
 

@@ -120,3 +120,10 @@ def test_a_file_in_the_way_is_refused(config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="is a file: give the folder"):
         main(replace(config, out=tmp_path / "file"))
+
+
+def test_validation_people_of_one_photo_each_are_refused(config: Config, tmp_path: Path) -> None:
+    for person in range(20, 23):
+        write_png(tmp_path / "val" / f"p{person}" / "0.png", made_face(person, 0))
+    with pytest.raises(UserError, match="no validation person has two photos"):
+        main(replace(config, val_root=tmp_path / "val", out=tmp_path / "out"))
