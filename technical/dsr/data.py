@@ -44,8 +44,13 @@ class FaceReader:
     def __len__(self) -> int:
         return len(self.faces)
 
+    def hold_on(self, device: torch.device) -> None:
+        """Keep the faces in this device's memory, and serve them there, if they are kept at all."""
+        if self._cache is not None:
+            self._cache = self._cache.to(device)
+
     def read(self, indices: Sequence[int]) -> Tensor:
-        """uint8 `(len(indices), 3, 112, 112)`."""
+        """uint8 `(len(indices), 3, 112, 112)`, on CPU or where `hold_on` put them."""
         if self._cache is not None:
             return self._cache[torch.as_tensor(indices)]
         return torch.stack([self._decode(index) for index in indices])

@@ -126,7 +126,8 @@ class Dsr(nn.Module):
     def restore(self, enlarged: Tensor, log_size: float | Tensor) -> Tensor:
         """What comes after the enlargement, not clamped: `(B, 3, 112, 112)` to the same.
 
-        `log_size` is log2(n / 32) of the input's side n, a number or a tensor `(1,)`.
+        `log_size` is log2(n / 32) of the input's side n, a number or a tensor `(1,)`; or of every input's,
+        `(B, 1, 1, 1)`.
         """
         features = self.stem(enlarged - 0.5) + self.position + self.coarseness * log_size  # (B, C, grid, grid)
         features = features + self.body(features)

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from common.errors import UserError
 from common.files import write_with
+from dsr.batch_degradation import BatchDegradation
 from dsr.data import FaceReader, SizeChoice, to_float
 from dsr.degradation import RealisticDegradation, bicubic_enlarge, canonical_reduce, round_to_8bit
 from dsr.losses import DsrLoss, identity_distance
@@ -74,9 +75,12 @@ def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
     return peak * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
-def reduction_named(name: str, realistic_share: float = 0.5) -> Reduction:
-    """`canonical`, `realistic`, or `mixed` (`realistic_share` of the batches realistic). UserError for another name."""
-    realistic = RealisticDegradation()
+def reduction_named(name: str, realistic_share: float = 0.5, at_once: bool = False) -> Reduction:
+    """`canonical`, `realistic`, or `mixed` (`realistic_share` of the batches realistic). UserError for another name.
+
+    `at_once` degrades the faces of a batch together, as a GPU needs, instead of one after the other.
+    """
+    realistic: Reduction = BatchDegradation() if at_once else RealisticDegradation()
 
     def canonical(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
         return canonical_reduce(images, size)

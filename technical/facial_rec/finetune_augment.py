@@ -110,8 +110,9 @@ def obscure(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
         sigma = 0.3 + (how.blur_sigma - 0.3) * float(torch.rand((), generator=generator))
         chosen = torch.rand(len(images), generator=generator) < how.blur
         if bool(chosen.any()):
+            index = chosen.nonzero().flatten().to(images.device)
             images = images.clone()
-            images[chosen] = _blurred(images[chosen], sigma)
+            images[index] = _blurred(images[index], sigma)
     if how.erase:
         images = _erase(images, how, generator)
     return images
@@ -139,8 +140,8 @@ def _move(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tens
     moved = torch.empty_like(images)
     for chosen, mode in ((~resized, "nearest"), (resized, "bicubic")):
         if bool(chosen.any()):
-            index = chosen.to(images.device)
-            size = [int(chosen.sum()), 3, height, width]
+            index = chosen.nonzero().flatten().to(images.device)
+            size = [len(index), 3, height, width]
             grid = F.affine_grid(theta[index], size, align_corners=False)
             moved[index] = F.grid_sample(images[index], grid, mode=mode, padding_mode="reflection", align_corners=False)
     return moved

@@ -89,9 +89,7 @@ def contrast_loss(
     embeddings, references = F.normalize(embeddings), F.normalize(references)
     positive = scale * ((embeddings * F.normalize(targets.detach())).sum(1, keepdim=True) - margin)
     negative = scale * embeddings @ references.T
-    rows = (own != NO_IDENTITY).nonzero().flatten()
-    mask = torch.zeros_like(negative, dtype=torch.bool)
-    mask[rows, own[rows]] = True
+    mask = own[:, None] == torch.arange(len(references), device=own.device)
     logits = torch.cat([positive, negative.masked_fill(mask, -torch.inf)], 1)
     return (torch.logsumexp(logits, 1) - positive[:, 0]).mean()
 
@@ -181,4 +179,11 @@ class FinetuneLoss(nn.Module):
         embeddings = torch.cat([batch.sr, batch.hr])
         classes = torch.cat([batch.classes, batch.classes[: len(batch.hr)]])
         chosen = classes != NO_IDENTITY
+        if _is_captured(embeddings):  # a captured step cannot choose rows: all take part, and count or do not
+            losses = self.head.each(embeddings, classes.clamp(min=0))
+            return (losses * chosen).sum() / chosen.sum().clamp(min=1)
         return self.head(embeddings[chosen], classes[chosen]) if bool(chosen.any()) else None
+
+
+def _is_captured(values: Tensor) -> bool:
+    return values.is_cuda and torch.cuda.is_current_stream_capturing()

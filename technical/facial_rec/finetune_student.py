@@ -135,8 +135,9 @@ def fill_centres(
     for number in range(len(held[0])):
         chosen += torch.nonzero(classes == number).flatten()[:PHOTOS_A_CENTRE].tolist()
     sums = torch.zeros_like(held[0])
-    for start in range(0, len(chosen), 32):
-        indices = chosen[start : start + 32]
+    batch = 32 if device.type == "cpu" else 512
+    for start in range(0, len(chosen), batch):
+        indices = chosen[start : start + batch]
         images = read(indices).to(device, memory_format=torch.channels_last).float().div(255.0)
         vectors = torch.nn.functional.normalize(teacher(images).float())
         sums.index_add_(0, classes[indices].to(device), vectors)

@@ -19,7 +19,7 @@ from common.progress import progress_bar
 from facial_rec.embedder import Embedder
 
 FACES_TO_FIT = 5000  # a rotation of 512 dimensions is settled by ten times as many faces
-BATCH = 32
+BATCH, GPU_BATCH = 32, 512
 
 
 class JointTeacher(nn.Module):
@@ -59,8 +59,9 @@ def joint_teacher(
     networks = [original, *others]
     parts: list[list[Tensor]] = [[] for _ in networks]
     with torch.no_grad(), progress_bar(len(chosen), "fitting the teachers", "face", keep=False) as progress:
-        for start in range(0, len(chosen), BATCH):
-            indices = chosen[start : start + BATCH]
+        batch = BATCH if device.type == "cpu" else GPU_BATCH
+        for start in range(0, len(chosen), batch):
+            indices = chosen[start : start + batch]
             images = read(indices).to(device, memory_format=torch.channels_last).float().div(255.0)
             for network, part in zip(networks, parts, strict=True):
                 part.append(F.normalize(network(images).float()))

@@ -131,8 +131,12 @@ class MarginHead(nn.Module):
         nn.init.normal_(self.centres, std=0.01)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.each(embeddings, labels).mean()
+
+    def each(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss of every embedding, `(B,)`."""
         cosine = F.linear(F.normalize(embeddings), F.normalize(self.centres))
-        return F.cross_entropy(margin_logits(cosine, labels, self.own, self.scale), labels)
+        return F.cross_entropy(margin_logits(cosine, labels, self.own, self.scale), labels, reduction="none")
 
 
 class CosFaceHead(MarginHead):

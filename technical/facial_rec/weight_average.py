@@ -25,8 +25,8 @@ class WeightAverage:
     def update(self, network: nn.Module) -> None:
         """Move towards the network's weights of now."""
         keep = min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
-        for name, value in _trainable(network):
-            self.values[name].lerp_(value, 1.0 - keep)
+        names, values = zip(*_trainable(network), strict=True)
+        torch._foreach_lerp_([self.values[name] for name in names], list(values), 1.0 - keep)  # one call, not hundreds
         self.updates += 1
 
     @torch.no_grad()

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
 from common.files import write_with
 from dsr.data import SizeChoice
-from dsr.degradation import round_to_8bit
+from dsr.degradation import HR_SIZE, round_to_8bit
 from dsr.losses import charbonnier_loss, identity_distance
-from dsr.model import Dsr
+from dsr.model import REFERENCE_SIZE, Dsr
 from dsr.training import Reduction
 from facial_rec.distributed import Place, summed
 from facial_rec.edgeface import EdgeFace, normalise
@@ -44,11 +45,15 @@ class ChainWeights:
     pixel: float = 8.0
     identity: float = 2.0
     chain: float = 2.0
+    size_power: float = 0.0
+    """The identity loss of a face of n pixels counts (min(n, 32) / 16) to this power."""
 
     def __post_init__(self) -> None:
-        values = (self.pixel, self.identity, self.chain)
+        values = (self.pixel, self.identity, self.chain, self.size_power)
         if not all(0.0 <= value < float("inf") for value in values) or not self.chain:
-            raise UserError("--pixel-weight and --identity-weight must be 0 or more, --chain-weight above 0.")
+            raise UserError(
+                "--pixel-weight, --identity-weight and --identity-size-power must be 0 or more, --chain-weight above 0."
+            )
 
 
 @dataclass
@@ -76,6 +81,12 @@ class ChainState:
             total, steps = self.sums.get(name, (0.0, 0))
             self.sums[name] = [total + value, steps + 1]
 
+    def moved(self) -> None:
+        """After an optimiser step: move the averages along, and count the step."""
+        self.dsr_average.update(self.dsr)
+        self.student_average.update(self.student)
+        self.step += 1
+
     def means(self) -> dict[str, float]:
         """Mean of each loss term over the steps of this epoch that had it."""
         return {name: total / steps for name, (total, steps) in self.sums.items()}
@@ -95,6 +106,29 @@ class ChainTeaching:
     weights: ChainWeights
     hr_share: float = 0.5
     mixed_precision: bool = False
+    sizes_per_batch: int = 1
+    """Parts of a batch that are each reduced to a size of their own."""
+    memory_format: torch.memory_format = torch.channels_last
+    """How the images lie in memory."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch as the networks take it, on their device."""
+
+    high: Tensor
+    """`(B, 3, 112, 112)` the true faces, RGB in [0, 1]."""
+    enlarged: Tensor
+    """`(B, 3, 112, 112)` the same, reduced and enlarged again."""
+    log_sizes: Tensor
+    """`(B, 1, 1, 1)` log2(n / 32) of the n pixels each was reduced to."""
+    people: Tensor
+    """`(B,)`"""
+    classes: Tensor
+    """`(B,)`"""
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.high, self.enlarged, self.log_sizes, self.people, self.classes
 
 
 def fresh_chain(
@@ -119,7 +153,8 @@ def fresh_chain(
         groups.append({"params": chosen, "lr": dsr_rate, "scale": dsr_rate / rate, "weight_decay": decay})
     if centres := list(loss.parameters()):
         groups.append({"params": centres, "lr": rate, "scale": 1.0, "weight_decay": 0.0})
-    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+    on_gpu = device.type == "cuda"  # where a step is captured, and its rates must lie in the device's memory
+    optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), fused=on_gpu, capturable=on_gpu)
     averages = WeightAverage(dsr, ema_decay), WeightAverage(student, ema_decay)
     return ChainState(dsr, student, loss, *averages, optimizer)
 
@@ -142,23 +177,47 @@ def chain_loss(
     state: ChainState, teaching: ChainTeaching, batch: Batch, device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one batch and its unweighted parts; gradients reach the DSR, the student and its class centres."""
-    how, draws, weights = teaching.augmentation, batch.generator, teaching.weights
+    return prepared_loss(state, teaching, prepare(teaching, batch, device))
+
+
+def prepare(teaching: ChainTeaching, batch: Batch, device: torch.device) -> Prepared:
+    """Change the faces of a batch, and reduce them; all draws come from the batch's generator."""
+    how, draws = teaching.augmentation, batch.generator
     images = batch.pixels.to(device, memory_format=torch.channels_last).float().div(255.0)
     images, strangers = make_strangers(images, how, draws)
     people, classes = (numbers.masked_fill(strangers, NO_IDENTITY) for numbers in (batch.people, batch.classes))
     high = obscure(change_scene(images, how, draws), how, draws)
-    low = teaching.reduction(high, teaching.sizes.draw(draws), draws)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=teaching.mixed_precision):
+    enlarged, log_sizes = [], []
+    for part in high.tensor_split(teaching.sizes_per_batch):
+        size = teaching.sizes.draw(draws)
+        low = teaching.reduction(part, size, draws)
+        enlarged.append(F.interpolate(low, size=(HR_SIZE, HR_SIZE), mode="bicubic", align_corners=False))
+        log_sizes.append(torch.full((len(part), 1, 1, 1), math.log2(size / REFERENCE_SIZE)))
+    return Prepared(
+        high.contiguous(memory_format=teaching.memory_format),
+        torch.cat(enlarged).contiguous(memory_format=teaching.memory_format),
+        torch.cat(log_sizes).to(device),
+        people.to(device),
+        classes.to(device),
+    )
+
+
+def prepared_loss(
+    state: ChainState, teaching: ChainTeaching, batch: Prepared
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`chain_loss` of a batch whose faces are ready. It waits for nothing, so that a GPU can capture it."""
+    high, weights = batch.high, teaching.weights
+    with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=teaching.mixed_precision):
         with torch.no_grad():
             first = teaching.original(high)
             targets = teaching.targets(first, high)
-        restored = state.dsr(low).float()
+        restored = state.dsr.restore(batch.enlarged, batch.log_sizes).float()
         shown = as_evaluated(restored)
         seen = teaching.original(shown) if weights.identity else None
         sr = state.student(normalise(shown))
         shared = high[: math.ceil(teaching.hr_share * len(high))]
         hr = state.student(normalise(shared)) if len(shared) else sr[:0]
-    embedded = Embedded(sr.float(), hr.float(), targets.float(), people.to(device), classes.to(device))
+    embedded = Embedded(sr.float(), hr.float(), targets.float(), batch.people, batch.classes)
     total, parts = state.loss(embedded)
     parts = {"chain": total.detach(), **parts}
     total = weights.chain * total
@@ -166,8 +225,10 @@ def chain_loss(
         parts["pixel"] = charbonnier_loss(restored, high)
         total = total + weights.pixel * parts["pixel"]
     if seen is not None:
-        parts["identity"] = identity_distance(seen.float(), first.float()).mean()
-        total = total + weights.identity * parts["identity"]
+        distances = identity_distance(seen.float(), first.float())
+        parts["identity"] = distances.mean()
+        counts = (batch.log_sizes.flatten().clamp(max=0.0) + 1.0).exp2() ** weights.size_power
+        total = total + weights.identity * (counts * distances).mean()
     return total, parts
 
 
@@ -179,24 +240,32 @@ def chain_step(state: ChainState, teaching: ChainTeaching, batch: Batch, rate: f
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     total, parts = chain_loss(state, teaching, batch, place.device)
+    norms = backward(state, total, place)
+    for what, value in (("loss", total.detach()), *(("gradient", norm) for norm in norms)):
+        require_finite(what, value, state.step)
+    state.optimizer.step()
+    state.moved()
+    values = {"loss": float(total.detach()), **{name: float(value.detach()) for name, value in parts.items()}}
+    state.count(values)
+    return values
+
+
+def backward(state: ChainState, total: Tensor, place: Place) -> list[Tensor]:
+    """The gradients of `total`, averaged over all processes and clipped; their norms for the DSR and the rest."""
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()
     average_gradients([p for group in state.optimizer.param_groups for p in group["params"]], place)
     networks = (list(state.dsr.parameters()), [*state.student.parameters(), *state.loss.parameters()])
-    norms = [torch.nn.utils.clip_grad_norm_(network, GRADIENT_CLIP) for network in networks]
-    for what, value in (("loss", total.detach()), *(("gradient", norm) for norm in norms)):
-        if not bool(value.isfinite()):
-            raise UserError(
-                f"the {what} became {float(value)} at step {state.step}. The last checkpoint is whole: "
-                "continue from it with lower learning rates, or look for a damaged image."
-            )
-    state.optimizer.step()
-    state.dsr_average.update(state.dsr)
-    state.student_average.update(state.student)
-    state.step += 1
-    values = {"loss": float(total.detach()), **{name: float(value.detach()) for name, value in parts.items()}}
-    state.count(values)
-    return values
+    return [torch.nn.utils.clip_grad_norm_(network, GRADIENT_CLIP) for network in networks]
+
+
+def require_finite(what: str, value: Tensor, step: int) -> None:
+    """Raise UserError for a value that is not finite."""
+    if not bool(value.isfinite()):
+        raise UserError(
+            f"the {what} became {float(value)} at step {step}. The last checkpoint is whole: "
+            "continue from it with lower learning rates, or look for a damaged image."
+        )
 
 
 def average_gradients(parameters: list[nn.Parameter], place: Place) -> None:

@@ -11,11 +11,13 @@ processes: torchrun --nproc_per_node=2 -m pipeline.train_chain …
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,7 @@ from facial_rec.finetune_teachers import JointTeacher, joint_teacher
 from facial_rec.finetune_validation import Guard, Verification, score
 from facial_rec.identities import Identities, grouped_order, identities_of
 from facial_rec.seeds import mixed_seed
+from pipeline.chain_graph import REPORT_EVERY, GraphedStep, prepared_ahead
 from pipeline.chain_training import (
     ChainState,
     ChainTeaching,
@@ -55,6 +58,7 @@ from pipeline.chain_training import (
     averaged_pair,
     chain_step,
     fresh_chain,
+    prepare,
     restore_chain,
     save_chain,
 )
@@ -88,6 +92,14 @@ class Config:
     """Part of the faces that become nobody's: parts of two people, features moved."""
     batch_size: int = 16
     """Faces a step and process."""
+    sizes_per_batch: int = 1
+    """Parts of a batch that are each reduced to a size of their own; large batches want several."""
+    degrade_at_once: bool = False
+    """Degrade the faces of a realistic batch together, as a GPU needs, instead of one after the other."""
+    cuda_graph: bool = False
+    """On a GPU: capture the step once, which makes small networks several times as fast."""
+    channels_last: bool = True
+    """Keep all channels of a pixel together in memory; which order is faster depends on the processor."""
     out: Path = Path("runs/chain")
     """Folder of the run."""
     resume: bool = False
@@ -98,6 +110,8 @@ class Config:
     """Weight of the DSR's pixel loss."""
     identity_weight: float = 2.0
     """Weight of the identity loss of the frozen original."""
+    identity_size_power: float = 0.0
+    """The identity loss of a face of n pixels counts (min(n, 32) / 16) to this power: 1 doubles it at 32."""
     chain_weight: float = 1.5
     """Weight of the student's losses, all together, in what both networks learn from."""
     sr_weight: float = 1.0
@@ -143,6 +157,7 @@ class Config:
 
 
 DSR_FACES = 512
+SAVE_SECONDS = 20.0  # an epoch that ends sooner after the last save is not saved by itself
 
 
 def main(cfg: Config) -> Path:
@@ -160,7 +175,8 @@ def _check_config(cfg: Config) -> None:
     _student_weights(cfg)
     if cfg.agreement_weight and not cfg.hr_share:
         raise UserError("--agreement-weight compares a face with its HR view: set --hr-share above 0.")
-    for name, least in (("epochs", 1), ("batch_size", 2), ("validate_every", 1), ("save_every", 1)):
+    least_of = {"epochs": 1, "batch_size": 2, "sizes_per_batch": 1, "validate_every": 1, "save_every": 1}
+    for name, least in least_of.items():
         if getattr(cfg, name) < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, found {getattr(cfg, name)}.")
     for name in ("seed", "warmup_steps", "threads", "val_limit"):
@@ -183,7 +199,7 @@ def _check_config(cfg: Config) -> None:
 
 
 def _weights(cfg: Config) -> ChainWeights:
-    return ChainWeights(cfg.pixel_weight, cfg.identity_weight, cfg.chain_weight)
+    return ChainWeights(cfg.pixel_weight, cfg.identity_weight, cfg.chain_weight, cfg.identity_size_power)
 
 
 def _student_weights(cfg: Config) -> LossWeights:
@@ -205,10 +221,12 @@ class ChainRun:
     people: torch.Tensor
     quality: Validation
     guard: Guard
+    saved_at: float = -math.inf
 
     def save(self) -> None:
         """Write `last.pt`, atomically."""
         save_chain(self.cfg.out / "last.pt", self.state, self.settings)
+        self.saved_at = time.monotonic()
 
     def verification(self, dsr: Dsr) -> Verification:
         """Verification of the validation people on this DSR's outputs."""
@@ -221,7 +239,8 @@ class ChainRun:
         """
         cfg, state, out = self.cfg, self.state, self.cfg.out
         last = record["epoch"] == cfg.epochs
-        if last or record["epoch"] % cfg.validate_every == 0:
+        validates = last or record["epoch"] % cfg.validate_every == 0
+        if validates:
             dsr, student = averaged_pair(state)
             report = self.verification(dsr).run(on_device(self.original, student, self.place.device))
             quality = self.quality.run(dsr)
@@ -234,10 +253,12 @@ class ChainRun:
             save_picture(out / "samples" / f"epoch_{record['epoch']:03d}.png", self.quality.grid(dsr))
         keep_records(out / "metrics.jsonl", record["epoch"] - 1)
         append_record(out / "metrics.jsonl", record)
-        if validated := [one for one in read_records(out / "metrics.jsonl") if "validation" in one]:
+        if validates:
+            validated = [one for one in read_records(out / "metrics.jsonl") if "validation" in one]
             save_curves(out / "curves.png", validated, self.guard.original)
         state.epoch, state.sums = record["epoch"], {}
-        self.save()
+        if validates or time.monotonic() - self.saved_at > SAVE_SECONDS:  # an epoch may take but a second
+            self.save()
         _print_epoch(record)
         return record
 
@@ -295,6 +316,7 @@ def _train(cfg: Config, place: Place) -> Path:
             cache_gb=cfg.cache_gb,
         )
     )
+    faces.hold_on(device)
     if len(faces) < 2 * place.world:
         raise UserError(f"{len(faces)} training faces cannot be shared by {place.world} processes: use fewer.")
     identities = identities_of(faces.faces, (), 1)
@@ -310,17 +332,20 @@ def _train(cfg: Config, place: Place) -> Path:
     settings = _settings(cfg, faces, place.world, checksums)
     if cfg.resume:
         restore_chain(cfg.out / "last.pt", state, settings)
+    for network in (teacher, *others, state.dsr, state.student):
+        network.to(memory_format=_memory_format(cfg))
     targets = joint_teacher(teacher, others, faces.read, len(faces))
     if not cfg.resume:
         fill_centres(loss, targets, faces.read, identities.classes, device)
     run = _run(cfg, state, original, teacher, dsr, settings, place, val_faces) if place.leads else None
     teaching = _teaching(cfg, teacher, targets, device)
+    graphed = GraphedStep(state, teaching, place) if cfg.cuda_graph else None
     logger = wandb_logger(cfg.wandb if place.leads else "disabled", "dsr-edgeface-chain", cfg.out, settings)
     if run is not None:
         _announce(cfg, state, len(faces), len(val_faces), place)
     while state.epoch < cfg.epochs:
         started = time.monotonic()
-        losses = train_one_epoch(cfg, state, teaching, faces, identities, place, run)
+        losses = train_one_epoch(cfg, state, teaching, faces, identities, place, run, graphed)
         record = {"epoch": state.epoch + 1, "step": state.step, "train": losses, "seconds": time.monotonic() - started}
         if run is not None:
             logger.log(run.finish_epoch(record))
@@ -365,18 +390,25 @@ def _teaching(cfg: Config, original: torch.nn.Module, targets: torch.nn.Module, 
         original,
         joined,
         SizeChoice.parse(cfg.vlr_size),
-        reduction_named("mixed", cfg.realistic_share),
+        reduction_named("mixed", cfg.realistic_share, cfg.degrade_at_once),
         replace(SCENE, stranger=cfg.strangers),
         _weights(cfg),
         cfg.hr_share,
         in_bf16(cfg.precision, device),
+        cfg.sizes_per_batch,
+        _memory_format(cfg),
     )
+
+
+def _memory_format(cfg: Config) -> torch.memory_format:
+    return torch.channels_last if cfg.channels_last else torch.contiguous_format
 
 
 def _settings(cfg: Config, faces: FaceReader, world: int, checksums: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
     free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "save_every", "alphas"}
     free |= {"edgeface", "start_from", "teachers", "dsr", "train_root", "val_root", "validate_every", "hr_drop"}
+    free |= {"cuda_graph", "channels_last"}
     kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cfg).items() if key not in free}
     names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
     return {**kept, "training_faces": len(faces), "training_names_sha256": names, "processes": world, **checksums}
@@ -403,22 +435,46 @@ def train_one_epoch(
     identities: Identities,
     place: Place,
     run: ChainRun | None,
+    graphed: GraphedStep | None = None,
 ) -> dict[str, float]:
     """The rest of one pass over the training faces; mean loss and parts. Shows rate, and time left in the run."""
     steps = steps_per_epoch(len(faces), cfg.batch_size, place.world)
     total, first = cfg.epochs * steps, state.step - state.epoch * steps
     started, first_step = time.monotonic(), state.step
     name = f"epoch {state.epoch + 1}/{cfg.epochs}"
+    batches = epoch_batches(cfg, faces, identities, state.epoch, first, place)
     with progress_bar((steps - first) * cfg.batch_size, name, "face", show=place.leads) as progress:
-        for batch in epoch_batches(cfg, faces, identities, state.epoch, first, place):
-            rate = learning_rate(state.step, total, cfg.learning_rate, cfg.warmup_steps)
-            parts = chain_step(state, teaching, batch, rate, place)
+        for parts in _steps(cfg, state, teaching, batches, place, graphed, total):
             left = (time.monotonic() - started) / (state.step - first_step) * (total - state.step)
-            progress.set_description(f"{name}, run left {_hours(left)}, loss {parts['loss']:.3f}", refresh=False)
-            progress.update(len(batch.pixels))
+            loss = f", loss {parts['loss']:.3f}" if parts else ""
+            progress.set_description(f"{name}, run left {_hours(left)}{loss}", refresh=False)
+            progress.update(min(cfg.batch_size, len(faces)))
             if run is not None and state.step % cfg.save_every == 0:
                 run.save()
     return state.means()
+
+
+def _steps(
+    cfg: Config,
+    state: ChainState,
+    teaching: ChainTeaching,
+    batches: Iterator[Batch],
+    place: Place,
+    graphed: GraphedStep | None,
+    total: int,
+) -> Iterator[dict[str, float]]:
+    """Take a step for every batch; the losses of each, or of the last ones now and then where they stay on a GPU."""
+    if graphed is None:
+        for batch in batches:
+            rate = learning_rate(state.step, total, cfg.learning_rate, cfg.warmup_steps)
+            yield chain_step(state, teaching, batch, rate, place)
+        return
+    make = partial(prepare, teaching, device=place.device)
+    for number, ready in enumerate(prepared_ahead(batches, make, graphed.alone), 1):
+        graphed(ready, learning_rate(state.step, total, cfg.learning_rate, cfg.warmup_steps))
+        saves = state.step % cfg.save_every == 0
+        yield graphed.flush() if saves or number % REPORT_EVERY == 0 else {}
+    graphed.flush()
 
 
 def _hours(seconds: float) -> str:
