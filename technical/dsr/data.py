@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from facial_rec.seeds import mixed_seed
 
 BYTES_PER_FACE = 3 * HR_SIZE * HR_SIZE
 PREFETCHED_BATCHES = 2
-READER_THREADS = 4
+READER_THREADS = max(4, os.cpu_count() or 1)
 
 
 class FaceReader:

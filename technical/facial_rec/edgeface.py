@@ -160,6 +160,44 @@ def get_model(name: str) -> EdgeFace:
     return build(variant_named(name))
 
 
+class FixedPositions(nn.Module):
+    """timm's position encoding of a feature map, computed for one image and kept, instead of for every image anew.
+
+    `(B, H, W)` -> `(B, C, H, W)`, with the parameters, the keys and the values of the module it stands in for. It copies
+    nothing from CPU once a size was seen, which a captured CUDA graph needs.
+    """
+
+    def __init__(self, positions: timm_edgenext.PositionalEncodingFourier) -> None:
+        super().__init__()
+        self.token_projection = positions.token_projection
+        self._replaced = (positions,)  # in a tuple, so that it is no part of this module
+        self._waves: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    def forward(self, shape: tuple[int, int, int]) -> Tensor:
+        count, height, width = shape
+        key = (height, width, self.token_projection.weight.device)
+        if key not in self._waves:
+            self._waves[key] = self._waves_of(height, width)
+        encoding: Tensor = self.token_projection(self._waves[key])
+        return encoding.expand(count, -1, -1, -1)
+
+    def _waves_of(self, height: int, width: int) -> Tensor:
+        """What timm's module hands to its projection, `(1, D, H, W)`."""
+        seen: list[Tensor] = []
+        hook = self.token_projection.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        self._replaced[0]((1, height, width))
+        hook.remove()
+        return seen[0].detach()
+
+
+def fix_positions(network: nn.Module) -> None:
+    """Let every position encoding in `network` be a `FixedPositions`, in place."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, timm_edgenext.PositionalEncodingFourier):
+                setattr(module, name, FixedPositions(child))
+
+
 def count_parameters(model: nn.Module) -> int:
     """Number of parameters, trainable or not."""
     return sum(parameter.numel() for parameter in model.parameters())

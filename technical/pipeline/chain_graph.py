@@ -10,7 +10,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -49,14 +48,12 @@ class GraphedStep:
         """One step with this rate."""
         for scale, tensor in self._rates.items():
             tensor.fill_(rate * scale)
-        if self._warm < WARM_UP:
-            self._warm += 1
-            self._warm_up(batch)
+        if self._warm == WARM_UP:
+            self._capture(batch)
+        self._warm += 1
+        if self._graph is None or self._held is None:
+            self._values = self._uncaptured(batch)
         else:
-            if self._graph is None:
-                self._capture(batch)
-            assert self._graph is not None
-            assert self._held is not None
             for held, given in zip(self._held.tensors(), batch.tensors(), strict=True):
                 held.copy_(given)
             self._graph.replay()
@@ -88,33 +85,26 @@ class GraphedStep:
         self._names = list(named)
         return torch.stack([value.detach().float() for value in named.values()])
 
-    def _warm_up(self, batch: Prepared) -> None:
+    def _uncaptured(self, batch: Prepared) -> Tensor:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with self.alone, _measured_kernels(), torch.cuda.stream(side):
-            self._values = self._step(batch)
+        with torch.cuda.stream(side):
+            values = self._step(batch)
         torch.cuda.current_stream().wait_stream(side)
+        return values
 
     def _capture(self, batch: Prepared) -> None:
-        with self.alone, _measured_kernels():
+        with self.alone:
             self.state.optimizer.zero_grad(set_to_none=True)
             self._held = Prepared(*(tensor.clone() for tensor in batch.tensors()))
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._values = self._step(self._held)
-            self._graph = graph
-
-
-@contextmanager
-def _measured_kernels() -> Iterator[None]:
-    """Let cuDNN time its kernels and take the fastest: every step has the same shapes."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
+            try:
+                with torch.cuda.graph(graph):
+                    self._values = self._step(self._held)
+                self._graph = graph
+            except RuntimeError as error:
+                print(f"[graph] the step cannot be captured, and goes on kernel by kernel, slower: {error}", flush=True)
 
 
 def prepared_ahead(

@@ -202,9 +202,7 @@ def prepare(teaching: ChainTeaching, batch: Batch, device: torch.device) -> Prep
     )
 
 
-def prepared_loss(
-    state: ChainState, teaching: ChainTeaching, batch: Prepared
-) -> tuple[Tensor, dict[str, Tensor]]:
+def prepared_loss(state: ChainState, teaching: ChainTeaching, batch: Prepared) -> tuple[Tensor, dict[str, Tensor]]:
     """`chain_loss` of a batch whose faces are ready. It waits for nothing, so that a GPU can capture it."""
     high, weights = batch.high, teaching.weights
     with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=teaching.mixed_precision):
@@ -214,9 +212,8 @@ def prepared_loss(
         restored = state.dsr.restore(batch.enlarged, batch.log_sizes).float()
         shown = as_evaluated(restored)
         seen = teaching.original(shown) if weights.identity else None
-        sr = state.student(normalise(shown))
         shared = high[: math.ceil(teaching.hr_share * len(high))]
-        hr = state.student(normalise(shared)) if len(shared) else sr[:0]
+        sr, hr = state.student(normalise(torch.cat([shown, shared]))).split([len(shown), len(shared)])
     embedded = Embedded(sr.float(), hr.float(), targets.float(), batch.people, batch.classes)
     total, parts = state.loss(embedded)
     parts = {"chain": total.detach(), **parts}

@@ -27,7 +27,7 @@ import torch
 from common import cli
 from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
-from common.files import write_json
+from common.files import read_json, write_json
 from common.progress import progress_bar
 from common.runlog import WandbMode, append_record, keep_records, read_records, wandb_logger
 from dsr.checkpoint import load_dsr, save_dsr
@@ -38,7 +38,7 @@ from dsr.restored import Restorer
 from dsr.training import SCENE, Validation, reduction_named, steps_per_epoch
 from facial_rec import finetune_edgeface
 from facial_rec.distributed import Place, joined_processes
-from facial_rec.edgeface import EdgeFace
+from facial_rec.edgeface import EdgeFace, fix_positions
 from facial_rec.embedder import Embedder, check_gradient
 from facial_rec.finetune_curves import save_curves
 from facial_rec.finetune_losses import LossWeights
@@ -72,6 +72,9 @@ class Config:
     """Where to compute: cpu, cuda, cuda:1."""
     epochs: int = 10
     """Passes over the training faces."""
+    minutes: float = 0.0
+    """Above 0: at most as many of the epochs as fit into so many minutes from the start, validations not counted. The
+    first epochs tell how long one takes; give a warm-up that outlasts them. A resumed run takes the --epochs it found."""
     edgeface: str = "edgeface_xxs.pt"
     """The original: the recogniser of the identity loss, and what the student is to keep to."""
     start_from: str | None = None
@@ -157,6 +160,7 @@ class Config:
 
 
 DSR_FACES = 512
+MEASURED_SECONDS = 10.0  # of epochs after the first, before --minutes is turned into a number of them
 SAVE_SECONDS = 20.0  # an epoch that ends sooner after the last save is not saved by itself
 
 
@@ -164,6 +168,8 @@ def main(cfg: Config) -> Path:
     """Train both; return the path of the recogniser's weights. Raises UserError for anything the user can mend."""
     _check_config(cfg)
     with joined_processes(select_device(cfg.device)) as place:
+        if cfg.minutes and place.world > 1:
+            raise UserError("--minutes measures one process: give several of them --epochs instead.")
         if cfg.threads:
             torch.set_num_threads(cfg.threads)
         return _train(cfg, place)
@@ -190,6 +196,8 @@ def _check_config(cfg: Config) -> None:
             raise UserError(f"--{name.replace('_', '-')} must lie from 0 to 1, found {getattr(cfg, name)}.")
     if not cfg.alphas or not all(0.0 < alpha <= 1.0 for alpha in cfg.alphas):
         raise UserError(f"--alphas {' '.join(map(str, cfg.alphas))}: expected one or more, above 0 and at most 1.")
+    if not 0.0 <= cfg.minutes < math.inf:
+        raise UserError(f"--minutes must be 0 or more, found {cfg.minutes}.")
     if cfg.out.exists() and not cfg.out.is_dir():
         raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
     if (cfg.out / "last.pt").is_file() and not cfg.resume:
@@ -222,6 +230,15 @@ class ChainRun:
     quality: Validation
     guard: Guard
     saved_at: float = -math.inf
+
+    def shorten(self, epochs: int) -> Config:
+        """From now on the run has at most so many epochs; returns the settings it goes on with."""
+        chosen = max(state_epoch := self.state.epoch + 1, min(self.cfg.epochs, epochs))
+        print(f"[minutes] {self.cfg.minutes:g} minutes hold {chosen} epochs; the {state_epoch} so far were measured")
+        self.cfg = replace(self.cfg, epochs=chosen, minutes=0.0)
+        self.settings["epochs"] = chosen
+        write_json(self.cfg.out / "config.json", {**read_json(self.cfg.out / "config.json"), "epochs": chosen})
+        return self.cfg
 
     def save(self) -> None:
         """Write `last.pt`, atomically."""
@@ -300,7 +317,7 @@ def verification_on(
 
 
 def _train(cfg: Config, place: Place) -> Path:
-    device = place.device
+    began, device = time.monotonic(), place.device
     torch.manual_seed(cfg.seed)
     teacher, original = load_teacher(cfg.edgeface, device)
     check_gradient(teacher, device)
@@ -334,6 +351,7 @@ def _train(cfg: Config, place: Place) -> Path:
         restore_chain(cfg.out / "last.pt", state, settings)
     for network in (teacher, *others, state.dsr, state.student):
         network.to(memory_format=_memory_format(cfg))
+        fix_positions(network)
     targets = joint_teacher(teacher, others, faces.read, len(faces))
     if not cfg.resume:
         fill_centres(loss, targets, faces.read, identities.classes, device)
@@ -343,10 +361,15 @@ def _train(cfg: Config, place: Place) -> Path:
     logger = wandb_logger(cfg.wandb if place.leads else "disabled", "dsr-edgeface-chain", cfg.out, settings)
     if run is not None:
         _announce(cfg, state, len(faces), len(val_faces), place)
+    lasted: list[float] = []
     while state.epoch < cfg.epochs:
         started = time.monotonic()
         losses = train_one_epoch(cfg, state, teaching, faces, identities, place, run, graphed)
-        record = {"epoch": state.epoch + 1, "step": state.step, "train": losses, "seconds": time.monotonic() - started}
+        lasted.append(time.monotonic() - started)
+        record = {"epoch": state.epoch + 1, "step": state.step, "train": losses, "seconds": lasted[-1]}
+        if run is not None and cfg.minutes and sum(lasted[1:]) >= MEASURED_SECONDS:
+            left = 60.0 * cfg.minutes - (time.monotonic() - began)
+            cfg = run.shorten(state.epoch + 1 + int(left / (sum(lasted[1:]) / len(lasted[1:]))))
         if run is not None:
             logger.log(run.finish_epoch(record))
         else:
@@ -408,7 +431,7 @@ def _settings(cfg: Config, faces: FaceReader, world: int, checksums: dict[str, A
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
     free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "save_every", "alphas"}
     free |= {"edgeface", "start_from", "teachers", "dsr", "train_root", "val_root", "validate_every", "hr_drop"}
-    free |= {"cuda_graph", "channels_last"}
+    free |= {"cuda_graph", "channels_last", "minutes"}
     kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cfg).items() if key not in free}
     names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
     return {**kept, "training_faces": len(faces), "training_names_sha256": names, "processes": world, **checksums}
