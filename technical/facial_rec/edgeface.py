@@ -163,8 +163,8 @@ def get_model(name: str) -> EdgeFace:
 class FixedPositions(nn.Module):
     """timm's position encoding of a feature map, computed for one image and kept, instead of for every image anew.
 
-    `(B, H, W)` -> `(B, C, H, W)`, with the parameters, the keys and the values of the module it stands in for. It copies
-    nothing from CPU once a size was seen, which a captured CUDA graph needs.
+    `(B, H, W)` -> `(B, C, H, W)`, with the parameters, the keys and the values of the module it stands in for. Once a
+    size was seen it copies nothing from CPU, which a captured CUDA graph needs.
     """
 
     def __init__(self, positions: timm_edgenext.PositionalEncodingFourier) -> None:

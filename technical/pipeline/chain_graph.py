@@ -1,8 +1,8 @@
 """`pipeline.chain_training`'s step on a GPU without a wait: captured once as a CUDA graph, its faces prepared ahead.
 
-A step of small networks is thousands of small kernels, and starting each from Python takes longer than computing it. A
-captured step starts all of them by one call (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs); while it
-runs, a thread prepares the next faces on a stream of its own.
+A step of small networks is thousands of small kernels, and starting each from Python takes longer than computing it.
+A captured step starts all of them by one call (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs); while
+it runs, a thread prepares the next faces on a stream of its own.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def prepared_ahead(
                     ready, done = make(batch), torch.cuda.Event()
                     done.record(stream)
                 put((ready, done))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised where the faces are used
             put(error)
 
     thread = threading.Thread(target=work, daemon=True)

@@ -74,7 +74,7 @@ class Config:
     """Passes over the training faces."""
     minutes: float = 0.0
     """Above 0: at most as many of the epochs as fit into so many minutes from the start, validations not counted. The
-    first epochs tell how long one takes; give a warm-up that outlasts them. A resumed run takes the --epochs it found."""
+    first epochs tell how long one takes: give a warm-up that outlasts them. To resume, give the --epochs it found."""
     edgeface: str = "edgeface_xxs.pt"
     """The original: the recogniser of the identity loss, and what the student is to keep to."""
     start_from: str | None = None
@@ -179,6 +179,8 @@ def _check_config(cfg: Config) -> None:
     SizeChoice.parse(cfg.vlr_size)
     _weights(cfg)
     _student_weights(cfg)
+    if cfg.cuda_graph and not cfg.device.startswith("cuda"):
+        raise UserError(f"--cuda-graph needs a GPU, and --device is {cfg.device}: add --device cuda, or leave it out.")
     if cfg.agreement_weight and not cfg.hr_share:
         raise UserError("--agreement-weight compares a face with its HR view: set --hr-share above 0.")
     least_of = {"epochs": 1, "batch_size": 2, "sizes_per_batch": 1, "validate_every": 1, "save_every": 1}
@@ -367,7 +369,7 @@ def _train(cfg: Config, place: Place) -> Path:
         losses = train_one_epoch(cfg, state, teaching, faces, identities, place, run, graphed)
         lasted.append(time.monotonic() - started)
         record = {"epoch": state.epoch + 1, "step": state.step, "train": losses, "seconds": lasted[-1]}
-        if run is not None and cfg.minutes and sum(lasted[1:]) >= MEASURED_SECONDS:
+        if run is not None and cfg.minutes and lasted[1:] and sum(lasted[1:]) >= MEASURED_SECONDS:
             left = 60.0 * cfg.minutes - (time.monotonic() - began)
             cfg = run.shorten(state.epoch + 1 + int(left / (sum(lasted[1:]) / len(lasted[1:]))))
         if run is not None:
@@ -398,7 +400,8 @@ def _run(
     sizes = SizeChoice.parse(cfg.vlr_size).validation_sizes()
     quality = Validation(FaceReader(val_faces.faceset, chosen, cfg.cache_gb), sizes, teacher, place.device)
     command = shlex.join(["python", "-m", "pipeline.train_chain", *sys.argv[1:]])
-    about = {"command": command, "variant": teacher.source.variant}
+    on = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu"
+    about = {"command": command, "variant": teacher.source.variant, "machine": on}
     cfg.out.mkdir(parents=True, exist_ok=True)
     write_json(cfg.out / "config.json", {**about, **settings, "out": str(cfg.out), "original": before})
     keep_records(cfg.out / "metrics.jsonl", state.epoch)

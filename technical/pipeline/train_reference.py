@@ -37,11 +37,11 @@ from pipeline.provenance import command_of
 from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
-CHAIN = "chain"  # the last training: DSR and EdgeFace at once
+CHAINS = ("chain", "chain_second")  # DSR and EdgeFace at once; the second one was trained on a GPU
 NORMALISED = "normalise"  # what is shipped of that EdgeFace: its last layer normalised, which is no training
 STAGES = (
     *("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", "finetune_third", "finetune_fourth"),
-    *("dsr_fourth", "finetune_fifth", CHAIN, "large"),
+    *("dsr_fourth", "finetune_fifth", *CHAINS, "large"),
 )
 EDGEFACE = "edgeface_xxs_dsr.pth"
 SHIPPED = (
@@ -87,8 +87,9 @@ def main(cfg: Config) -> Path:
         if stage.startswith("finetune"):
             for teacher in read_recipe(finetune_edgeface.Config, cfg.recipe, stage).teachers:
                 find_edgeface(teacher)
-    for teacher in read_recipe(train_chain.Config, cfg.recipe, CHAIN).teachers:
-        find_edgeface(teacher)
+    for stage in CHAINS:
+        for teacher in read_recipe(train_chain.Config, cfg.recipe, stage).teachers:
+            find_edgeface(teacher)
     first = _train_dsr(cfg, "dsr")
     first_tuned = _finetune(cfg, "finetune", first)
     second = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))
@@ -98,9 +99,11 @@ def main(cfg: Config) -> Path:
     fourth_tuned = _finetune(cfg, "finetune_fourth", third, start=third_tuned)
     fourth = _train_dsr(cfg, "dsr_fourth", start=third, second=third_tuned.with_suffix(".pt"))
     fifth_tuned = _finetune(cfg, "finetune_fifth", fourth, start=fourth_tuned)
-    dsr, trained = _train_chain(cfg, fourth, fifth_tuned)
+    dsr, trained = fourth, fifth_tuned
+    for stage in CHAINS:
+        dsr, trained = _train_chain(cfg, stage, dsr, trained)
     tuned = _normalise(cfg, dsr, trained)
-    large = _train_dsr(cfg, "large", start=fourth)
+    large = _train_dsr(cfg, "large", start=dsr)
     return _collect(cfg, dsr, tuned, large)
 
 
@@ -175,13 +178,15 @@ def _finetune(cfg: Config, stage: str, dsr: Path, start: Path | None = None) -> 
     return tuned
 
 
-def _train_chain(cfg: Config, dsr: Path, start: Path) -> tuple[Path, Path]:
+def _train_chain(cfg: Config, stage: str, dsr: Path, start: Path) -> tuple[Path, Path]:
     """The DSR and the EdgeFace that were trained at once, from those given."""
-    out = cfg.out / CHAIN
+    out = cfg.out / stage
     tuned = out / f"{FINETUNED}.pth"
-    wanted, processes = read_recipe(train_chain.Config, cfg.recipe, CHAIN), processes_of(cfg.recipe, CHAIN)
+    wanted, processes = read_recipe(train_chain.Config, cfg.recipe, stage), processes_of(cfg.recipe, stage)
     if cfg.device != "cpu":  # one process there, with the faces of all
         wanted, processes = replace(wanted, batch_size=wanted.batch_size * processes), 1
+    else:
+        wanted = replace(wanted, cuda_graph=False)
     settings = replace(
         wanted,
         edgeface=cfg.edgeface,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -10,9 +12,11 @@ from common.errors import UserError
 from facial_rec.edgeface import (
     VARIANTS,
     EdgeFace,
+    FixedPositions,
     LoRaLin,
     build,
     count_parameters,
+    fix_positions,
     get_model,
     linear_layers,
     low_rank,
@@ -125,6 +129,26 @@ def test_equals_timms_own_network(name: str, timm_name: str) -> None:
     x = torch.randn(1, 3, 112, 112)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("name", ["edgeface_xxs", "edgeface_xs_gamma_06"])
+def test_kept_positions_change_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    network = get_model(name)
+    for parameter in network.parameters():
+        parameter.data.normal_(0.0, 0.05)
+    fixed = copy.deepcopy(network)
+    fix_positions(fixed)
+    assert any(isinstance(module, FixedPositions) for module in fixed.modules())
+    assert fixed.state_dict().keys() == network.state_dict().keys()
+    images = torch.randn(3, 3, 112, 112)
+    for one in (network, fixed, copy.deepcopy(fixed)):
+        embeddings = one(images)
+        embeddings.square().sum().backward()
+        torch.testing.assert_close(embeddings, network(images), rtol=1e-4, atol=1e-5)
+    for (key, parameter), other in zip(network.named_parameters(), fixed.parameters(), strict=True):
+        assert parameter.grad is not None, key
+        torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-3, atol=1e-4 * float(parameter.grad.abs().max()))
 
 
 def test_normalise_reaches_both_ends() -> None:

@@ -17,7 +17,7 @@ from dsr.checkpoint import save_dsr
 from dsr.model import Dsr, preset
 from facial_rec.edgeface import get_model
 from facial_rec.embedder import load_embedder
-from pipeline.normalise_head import Config, Measured, Strengths, main, mean_error, normalisation
+from pipeline.normalise_head import Config, Measured, Strengths, main, mean_error, most_lost, normalisation
 
 
 def made_face(person: int, photo: int) -> np.ndarray:
@@ -83,6 +83,22 @@ def test_the_guard_keeps_the_network_where_high_resolution_would_suffer(
     path = main(replace(config, out=tmp_path / "out"))
     chosen = json.loads(path.with_suffix(".json").read_text())["normalisation"]["chosen"]
     assert chosen == {"centre": 0.0, "residual": 0.0, "within": 0.0}
+
+
+def test_no_protocol_may_lose_more_than_is_allowed(config: Config, tmp_path: Path) -> None:
+    path = main(replace(config, out=tmp_path / "strict", residual=(0.0, 1.0, 2.0), tar_drop=0.0))
+    chosen = json.loads(path.with_suffix(".json").read_text())["normalisation"]
+    assert any(one["most_lost"] > 0 for one in chosen["tried"]), "or this shows nothing"
+    strengths = chosen["chosen"].items()
+    (taken,) = (one for one in chosen["tried"] if all(one[name] == value for name, value in strengths))
+    assert taken["most_lost"] == 0.0
+
+
+def test_the_most_lost_is_the_largest_fall_of_a_tar() -> None:
+    before = {"hr-hr": {"tar": 0.9, "eer": 0.1}, "lr-lr@16": {"tar": 0.5, "eer": 0.1}}
+    after = {"hr-hr": {"tar": 0.95, "eer": 0.3}, "lr-lr@16": {"tar": 0.375, "eer": 0.1}}
+    assert most_lost(before, after) == 0.125
+    assert most_lost(after, after) == 0.0
 
 
 def test_normalisation_draws_the_resolutions_together() -> None:

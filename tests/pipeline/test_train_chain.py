@@ -14,6 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from common import cli
 from common.errors import UserError
@@ -21,16 +25,29 @@ from common.images import write_png
 from common.runlog import read_records
 from dsr.checkpoint import load_dsr, save_dsr
 from dsr.data import SizeChoice
+from dsr.degradation import canonical_reduce
 from dsr.model import Dsr, preset
 from dsr.training import SCENE, reduction_named
 from facial_rec.distributed import Place
-from facial_rec.edgeface import get_model
+from facial_rec.edgeface import fix_positions, get_model
 from facial_rec.embedder import load_embedder
 from facial_rec.finetune_losses import FinetuneLoss, LossWeights
 from facial_rec.finetune_state import Batch
 from facial_rec.finetune_student import load_teacher
+from facial_rec.margin import CosFaceHead
 from pipeline import train_chain
-from pipeline.chain_training import ChainTeaching, ChainWeights, as_evaluated, chain_loss, chain_step, fresh_chain
+from pipeline.chain_graph import GraphedStep
+from pipeline.chain_training import (
+    ChainTeaching,
+    ChainWeights,
+    Prepared,
+    as_evaluated,
+    chain_loss,
+    chain_step,
+    fresh_chain,
+    prepare,
+    prepared_loss,
+)
 from pipeline.train_chain import Config, main
 
 CPU = torch.device("cpu")
@@ -138,6 +155,80 @@ def test_the_parts_add_up_with_their_weights(made: Path) -> None:
     assert float(total.detach()) == pytest.approx(float(expected), rel=1e-6)
     # The student is the original still, and sees what the original sees.
     assert float(parts["identity"]) == pytest.approx(float(parts["sr"]), rel=1e-4)
+
+
+def test_a_batch_may_hold_several_sizes(made: Path) -> None:
+    state, teaching, batch = parts_of_a_step(made, ChainWeights(1.0, 1.0, 1.0))
+    several = replace(teaching, sizes=SizeChoice.parse(["8", "16", "32", "64"]), sizes_per_batch=4)
+    ready = prepare(several, batch, CPU)
+    sizes = [32 * 2 ** float(value) for value in ready.log_sizes.flatten()]
+    assert set(sizes) <= {8.0, 16.0, 32.0, 64.0}
+    assert len(set(sizes)) > 1
+    state.dsr.eval()
+    for index, size in enumerate(sizes):  # each is restored as it would be alone
+        low = canonical_reduce(ready.high[index : index + 1], int(size))
+        alone = state.dsr(low)
+        together = state.dsr.restore(ready.enlarged, ready.log_sizes)[index : index + 1].clamp(0.0, 1.0)
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_the_identity_loss_counts_by_size(made: Path) -> None:
+    losses = {}
+    for power in (0.0, 2.0):
+        state, teaching, batch = parts_of_a_step(made, ChainWeights(0.0, 1.0, 1.0, power))
+        for size, expected in (("16", 1.0), ("32", 2.0**power), ("64", 2.0**power), ("8", 0.5**power)):
+            batch.generator.manual_seed(0)
+            total, parts = chain_loss(state, replace(teaching, sizes=SizeChoice.parse([size])), batch, CPU)
+            losses[size, power] = float(total) - float(parts["chain"])
+            assert losses[size, power] == pytest.approx(expected * float(parts["identity"]), rel=1e-4)
+
+
+def test_nothing_in_a_step_waits_or_comes_from_the_cpu(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CUDA graph cannot capture is found without CUDA: shapes alone are computed, on a device called cuda."""
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    state, teaching, _ = parts_of_a_step(made, ChainWeights(1.0, 1.0, 1.0, 1.0))
+    weights = LossWeights(1.0, 1.0, 0.1, 0.0, 0.5, 0.1)
+    state.loss = FinetuneLoss(weights, CosFaceHead(5, 512), references=torch.ones(5, 512))
+    networks = {"dsr": state.dsr, "student": state.student, "loss": state.loss, "original": teaching.original}
+    for network in networks.values():
+        fix_positions(network)
+    with FakeTensorMode():
+        for network in networks.values():
+            on_imagined_gpu(network)
+        images, numbers = (torch.empty(shape, device="cuda") for shape in ((8, 3, 112, 112), (8, 1, 1, 1)))
+        labels = torch.zeros(8, dtype=torch.int64, device="cuda")
+        ready = Prepared(images, images, numbers, labels, labels)
+        every = replace(teaching, hr_share=0.5)
+        prepared_loss(state, every, ready)  # sizes are seen for the first time
+        with Devices() as devices:
+            prepared_loss(state, every, ready)
+    assert devices.operations > 100
+    assert devices.wrong == set()
+
+
+class Devices(TorchDispatchMode):
+    """Notes the operations that touch the CPU, or whose result decides what comes next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations, self.wrong = 0, set[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, torch.Tensor)]
+        self.operations += 1
+        if any(tensor.device.type == "cpu" for tensor in tensors) or "nonzero" in str(func):
+            self.wrong.add(str(func))
+        return made
+
+
+def on_imagined_gpu(network: nn.Module) -> None:
+    for module in network.modules():
+        for held in (module._parameters, module._buffers):
+            for name, value in list(held.items()):
+                if value is not None:
+                    fake = torch.empty(value.shape, dtype=value.dtype, device="cuda")
+                    held[name] = nn.Parameter(fake, value.requires_grad) if isinstance(value, nn.Parameter) else fake
 
 
 def test_ten_steps_lower_the_loss(made: Path) -> None:
@@ -253,6 +344,30 @@ def test_two_processes_share_the_faces_and_end_alike(config: Config) -> None:
     assert "2 x cpu" in done.stdout
 
 
+def test_minutes_shorten_a_run_to_what_fits(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train_chain, "MEASURED_SECONDS", 0.0)
+    main(replace(config, epochs=100, minutes=1e-6))
+    assert "hold 2 epochs; the 2 so far were measured" in capsys.readouterr().out
+    assert [record["epoch"] for record in read_records(config.out / "metrics.jsonl")] == [1, 2]
+    assert json.loads((config.out / "config.json").read_text())["epochs"] == 2
+    assert json.loads((config.out / "edgeface_finetuned.json").read_text())["settings"]["epochs"] == 2
+
+
+def test_minutes_never_lengthen_a_run(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_chain, "MEASURED_SECONDS", 0.0)
+    main(replace(config, minutes=60.0))
+    assert len(read_records(config.out / "metrics.jsonl")) == config.epochs
+
+
+def test_a_captured_step_wants_one_process_on_cuda(made: Path) -> None:
+    state, teaching, _ = parts_of_a_step(made, ChainWeights())
+    for place in (Place(CPU), Place(torch.device("cuda"), 0, 2)):
+        with pytest.raises(UserError, match="--cuda-graph captures the step of one process on CUDA"):
+            GraphedStep(state, teaching, place)
+
+
 def test_another_run_is_not_resumed(config: Config, finished: Config) -> None:
     with pytest.raises(UserError, match=r"already holds a run: add --resume"):
         main(finished)
@@ -286,6 +401,10 @@ def test_no_mixture_within_the_guard_is_said(config: Config, monkeypatch: pytest
         ({"hr_share": 0.0}, "--agreement-weight compares a face with its HR view"),
         ({"vlr_size": ("200",)}, "200"),
         ({"dsr": "nowhere.pt"}, r"nowhere\.pt is missing"),
+        ({"cuda_graph": True}, "--cuda-graph needs a GPU, and --device is cpu"),
+        ({"minutes": -1.0}, "--minutes must be 0 or more"),
+        ({"sizes_per_batch": 0}, "--sizes-per-batch must be at least 1"),
+        ({"identity_size_power": float("nan")}, "--identity-size-power must be 0 or more"),
     ],
 )
 def test_bad_settings_are_refused(config: Config, changed: dict[str, Any], message: str) -> None:

@@ -32,7 +32,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     )
 
 
-CHAIN = ["pipeline.train_chain", "pipeline.normalise_head"]
+CHAIN = ["pipeline.train_chain", "pipeline.train_chain", "pipeline.normalise_head"]
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -102,6 +102,7 @@ def test_the_recipe_fits_the_commands() -> None:
         ("dsr_fourth", train_dsr.Config),
         ("finetune_fifth", finetune_edgeface.Config),
         ("chain", train_chain.Config),
+        ("chain_second", train_chain.Config),
         ("normalise", normalise_head.Config),
         ("large", train_dsr.Config),
         ("calibrate", calibrate.Config),
@@ -130,6 +131,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
         fourth,
         tuned_last,
         chain,
+        second_chain,
         normalised,
         large,
     ) = stages
@@ -153,19 +155,22 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--start-from made/finetune_fourth/edgeface_finetuned.pth" in tuned_last
     assert "--dsr made/dsr_fourth/dsr.pt" in chain
     assert "--start-from made/finetune_fifth/edgeface_finetuned.pth" in chain
-    assert "--edgeface made/chain/edgeface_finetuned.pth" in normalised
+    assert "--dsr made/chain/dsr.pt" in second_chain
+    assert "--start-from made/chain/edgeface_finetuned.pth" in second_chain
+    assert "--cuda-graph" not in second_chain, "there is no GPU"
+    assert "--edgeface made/chain_second/edgeface_finetuned.pth" in normalised
     assert "--original face.pt" in normalised
-    assert "--dsr made/chain/dsr.pt" in normalised
+    assert "--dsr made/chain_second/dsr.pt" in normalised
     assert all("--edgeface face.pt" in words for words in stages if words != normalised)
     assert "--preset large" in large
-    assert "--start-from made/dsr_fourth/dsr.pt" in large
+    assert "--start-from made/chain_second/dsr.pt" in large
     assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/chain"]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
-    assert (folder / "dsr.pt").read_text() == "made/chain"
+    assert (folder / "dsr.pt").read_text() == "made/chain_second"
     assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/normalise"
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
@@ -209,7 +214,7 @@ def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.Monke
     monkeypatch.setattr(train_reference, "REPOSITORY_ROOT", checkpoints.parent)
     install(monkeypatch, Commands())
     main(replace(config, install=True))
-    assert (checkpoints / "dsr.pt").read_text() == "made/chain"
+    assert (checkpoints / "dsr.pt").read_text() == "made/chain_second"
     assert (checkpoints / "mine.pt").read_text() == "there before"
     listed = {line.split()[1] for line in (checkpoints / "SHA256SUMS").read_text().splitlines()}
     assert listed == set(train_reference.SHIPPED)
@@ -222,7 +227,8 @@ def test_on_a_gpu_one_process_takes_the_faces_of_all(config: Config, monkeypatch
     assert commands.shared == []
     assert "--batch-size 32" in " ".join(commands.words[2])
     assert "--batch-size 32" in " ".join(commands.words[9])
-    assert commands.words[9][0] == "pipeline.train_chain"
+    assert commands.words[9][0] == commands.words[10][0] == "pipeline.train_chain"
+    assert "--cuda-graph" in " ".join(commands.words[10])
     assert "--batch-size" not in " ".join(commands.words[0])
 
 
