@@ -102,6 +102,14 @@ def test_mixed_seeds_differ() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
+def test_faces_are_served_where_they_are_held(people: Path) -> None:
+    elsewhere = torch.device("meta")  # stands for a GPU
+    held, on_disk = FaceReader(FaceSet(people)), FaceReader(FaceSet(people), cache_gb=0.0)
+    for reader, device in ((held, elsewhere), (on_disk, torch.device("cpu"))):
+        reader.hold_on(elsewhere)
+        assert reader.read([0, 1]).device == device, "what is read from disk each time stays on CPU"
+
+
 def test_faces_are_the_same_from_memory_and_from_disk(people: Path) -> None:
     faces = FaceSet(people)
     cached, uncached = FaceReader(faces), FaceReader(faces, cache_gb=0.0)
