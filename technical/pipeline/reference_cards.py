@@ -24,7 +24,7 @@ from facial_rec.edgeface import count_parameters, get_model
 from facial_rec.tables import number
 from pipeline.reference_bounds import Names, figures, sizes_of
 from pipeline.reference_tables import fill_in, markdown, tables_of, verification_table
-from pipeline.train_reference import CHAIN, EDGEFACE, HISTORY, STAGES
+from pipeline.train_reference import CHAINS, EDGEFACE, HISTORY, STAGES
 
 RESULTS = "results.json"
 READMES = ("README.md", "technical/facial_rec/README.md")
@@ -65,8 +65,8 @@ def main(cfg: Config) -> list[Path]:
     names = Names(**results["names"])
     _check_same(results)
     cards = {
-        "dsr.md": _dsr_card(folder, "dsr.pt", (*FIRST, CHAIN), results["canonical"], names, history),
-        "dsr_large.md": _dsr_card(folder, "dsr_large.pt", (*FIRST, "large"), results["large"], names, history),
+        "dsr.md": _dsr_card(folder, "dsr.pt", (*FIRST, *CHAINS), results["canonical"], names, history),
+        "dsr_large.md": _dsr_card(folder, "dsr_large.pt", (*FIRST, *CHAINS, "large"), results["large"], names, history),
         "edgeface_xxs_dsr.md": _edgeface_card(results, names, history),
         "chain.md": _chain_card(folder),
     }
@@ -95,7 +95,7 @@ def _dsr_card(
 ) -> str:
     model, info = load_dsr(folder / file)
     config = info.config
-    start = " grown from what `dsr.pt` was before its last stage" if "large" in stages else ""
+    start = " grown from `dsr.pt`" if "large" in stages else ""
     about = (
         f"DSR generator: a square face of 8 to 64 pixels to 112x112. {count_parameters(model):,} parameters "
         f"({config.blocks} blocks of {config.channels} channels{start}), float32. sha256 `{info.sha256}`."
@@ -195,9 +195,15 @@ ONNX = {
 }
 METHODS = ("bicubic", "dsr")
 FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr"))  # the stages that made the DSR, but for the last
-TUNINGS = (*(stage for stage in STAGES if stage.startswith("finetune")), CHAIN)
+TUNINGS = (*(stage for stage in STAGES if stage.startswith("finetune")), *CHAINS)
 decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)
+
+
+def _elsewhere(stage: Mapping[str, Any]) -> str:
+    """The GPU it ran on, where it did."""
+    machine = stage["config"].get("machine", "cpu")
+    return f" on one {machine}" if machine != "cpu" else ""
 
 
 def _mixed(stage: Mapping[str, Any]) -> str:
@@ -209,7 +215,7 @@ def _mixed(stage: Mapping[str, Any]) -> str:
 def _card(file: str, about: str, history: Mapping[str, Any], stages: Sequence[str], metrics: Sequence[str]) -> str:
     trained = {stage: history["stages"][stage] for stage in stages}
     parts = [
-        f"`{name}` ({len(one['epochs'])} epochs, {one['seconds'] / 60:.0f} minutes{_mixed(one)})"
+        f"`{name}` ({len(one['epochs'])} epochs, {one['seconds'] / 60:.0f} minutes{_elsewhere(one)}{_mixed(one)})"
         for name, one in trained.items()
     ]
     seeds = sorted({str(one["config"].get("seed", 0)) for one in trained.values()})

@@ -108,6 +108,7 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
         | {
             "large": {**stage, "mixture": {"alpha": 0.25}},
             STAGES[1]: {**stage, "config": {"seed": 3, "teachers_sha256": ["a", "b"]}},
+            "chain_second": {**stage, "config": {"seed": 3, "machine": "made-up GPU"}},
         },
         "finetuned": {
             "variant": "edgeface_tiny",
@@ -142,6 +143,7 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
             for words in (" (1 epochs, 2 minutes)", "; seed 3; wall", "made up", "git commit\n`abc`.", "**Data.**"):
                 assert words in text
             assert text.count("| LR-HR 16 |") == (4 if name == "edgeface_xxs_dsr.md" else 1)
+    assert "`chain_second` (1 epochs, 2 minutes on one made-up GPU)" in (shipped / "dsr.md").read_text()
     assert "`large` (1 epochs, 2 minutes, 0.75 of its start mixed in)" in (shipped / "dsr_large.md").read_text()
     shown = (shipped.parent / "README.md").read_text()
     assert shown.startswith("before\n<!-- TABLE bounds -->\n\n|  | bicubic, original EdgeFace | shipped |")
