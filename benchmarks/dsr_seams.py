@@ -3,7 +3,8 @@
     python benchmarks/dsr_seams.py --images dataset/val_processed
 
 1 means that nothing shows. The DSR works on cells of 7 x 7 pixels, which overlap in the default (not in the preset
-`separate`), so a value above the true faces' is a seam. The figure is a mean over faces and both directions.
+`separate`), so a value above the true faces' is a seam. A second figure is of a texture that repeats twice in a cell:
+power at that period over the power beside it. Both are means over faces and both directions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from common.paths import find_dataset
 from dsr.checkpoint import load_dsr
 from dsr.data import FaceReader, evenly_spaced, to_float
 from dsr.degradation import bicubic_enlarge, canonical_reduce
-from dsr.quality import border_steps
+from dsr.quality import border_steps, cell_pattern
 from facial_rec.faceset import FaceSet
 from facial_rec.tables import format_table
 from pipeline.networks import DEFAULT_DSR
@@ -40,7 +41,7 @@ class Config:
 
 
 def main(cfg: Config) -> dict[int, dict[str, float]]:
-    """Print the table, and return it by size and method."""
+    """Print the tables, and return them by size and method, the texture's as `<method>, texture`."""
     if cfg.limit < 0:
         raise UserError(f"--limit {cfg.limit}: expected 0 or more faces.")
     faces = FaceSet(find_dataset(cfg.images))
@@ -53,9 +54,14 @@ def main(cfg: Config) -> dict[int, dict[str, float]]:
             low = canonical_reduce(high, size)
             images = {"bicubic": bicubic_enlarge(low), "dsr": model(low), "hr": high}
             found[size] = {name: border_steps(batch, info.config.cell) for name, batch in images.items()}
+            textures = {f"{name}, texture": cell_pattern(batch, info.config.cell) for name, batch in images.items()}
+            found[size] |= textures
     rows = [[str(size), *(f"{value:.3f}" for value in values.values())] for size, values in found.items()]
-    print(f"{len(high)} faces, cells of {info.config.cell} pixels; steps across borders / steps inside cells")
-    print(format_table(["size", "bicubic", "DSR", "true faces"], rows))
+    print(
+        f"{len(high)} faces, cells of {info.config.cell} pixels; steps across borders / steps inside cells, then power "
+        "at half a cell's period / power beside it"
+    )
+    print(format_table(["size", *("bicubic", "DSR", "true faces") * 2], rows))
     return found
 
 

@@ -65,3 +65,19 @@ def border_steps(images: Tensor, cell: int) -> float:
     if not float(sum(inside)) > 0:
         raise UserError("images without any step inside their cells: expected pictures, found flat ones.")
     return float(sum(across) / sum(inside))
+
+
+def cell_pattern(images: Tensor, cell: int) -> float:
+    """How visible a texture is that repeats twice in every cell of `cell` pixels, in square `(B, C, H, H)`.
+
+    Mean power at the period of half a cell, of rows and of columns, over that of the neighbouring frequencies: about 1
+    where nothing repeats so. Raises UserError for images that are not square or hold fewer than eight cells a side.
+    """
+    side = images.shape[-1]
+    if images.shape[-2] != side or side % cell or side // cell < 8:
+        raise UserError(f"{tuple(images.shape[-2:])} pixels do not hold eight or more cells of {cell} a side.")
+    grey = images.double().mean(1)
+    power = torch.fft.fft2(grey - grey.mean((1, 2), keepdim=True)).abs().square().mean(0)
+    spectrum, place = power.mean(0) + power.mean(1), 2 * side // cell
+    beside = spectrum[[place - 3, place - 2, place + 2, place + 3]].mean()
+    return float(spectrum[place] / beside.clamp(min=1e-12))

@@ -13,7 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from common.errors import UserError
 from dsr.losses import LpipsLoss, find_lpips_backbone
-from dsr.quality import border_steps, lpips_distance, psnr, ssim
+from dsr.quality import border_steps, cell_pattern, lpips_distance, psnr, ssim
 
 Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 both = pytest.mark.parametrize("measure", [psnr, ssim])
@@ -131,6 +131,19 @@ def test_border_steps_see_a_grid_and_nothing_else() -> None:
     assert ratio == pytest.approx((1 + 2 / 55) / (2 / 55), rel=1e-3)
     assert border_steps(rows.transpose(2, 3), 7) == pytest.approx(ratio)
     assert border_steps(rows, 8) < 2
+
+
+def test_cell_pattern_sees_half_a_cell_and_nothing_else() -> None:
+    noise = torch.rand(64, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    assert cell_pattern(noise, 7) == pytest.approx(1.0, abs=0.1)
+    wave = torch.arange(112) * (2 * torch.pi)
+    assert cell_pattern(noise + 0.1 * torch.sin(wave / 3.5), 7) > 2.0
+    assert cell_pattern(noise + 0.1 * torch.sin(wave / 3.5)[:, None], 7) > 2.0
+    assert cell_pattern(noise + 0.1 * torch.sin(wave / 8.0), 7) == pytest.approx(1.0, abs=0.1)
+    with pytest.raises(UserError, match=r"\(112, 112\) pixels do not hold eight or more cells of 28 a side"):
+        cell_pattern(noise, 28)
+    with pytest.raises(UserError, match="do not hold eight"):
+        cell_pattern(noise[..., :56], 7)
 
 
 def test_border_steps_need_pictures_and_cells() -> None:
