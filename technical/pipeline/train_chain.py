@@ -400,7 +400,8 @@ def _run(
     sizes = SizeChoice.parse(cfg.vlr_size).validation_sizes()
     quality = Validation(FaceReader(val_faces.faceset, chosen, cfg.cache_gb), sizes, teacher, place.device)
     command = shlex.join(["python", "-m", "pipeline.train_chain", *sys.argv[1:]])
-    on = torch.cuda.get_device_name(place.device) if place.device.type == "cuda" else "cpu"
+    gpu = place.device.type == "cuda"
+    on = f"{torch.cuda.get_device_name(place.device)}, torch {torch.__version__}" if gpu else "cpu"
     about = {"command": command, "variant": teacher.source.variant, "machine": on}
     cfg.out.mkdir(parents=True, exist_ok=True)
     write_json(cfg.out / "config.json", {**about, **settings, "out": str(cfg.out), "original": before})
