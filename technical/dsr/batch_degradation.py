@@ -2,7 +2,7 @@
 
 The same chain and the same ranges (blur -> motion -> reduction -> sensor noise -> JPEG, each drawn per image), but no
 image waits for another, and the length of motion and the method of reduction are drawn once a batch. The JPEG is
-kornia's differentiable one, 37 to 43 dB from Pillow's. Evaluations go face by face, for their draws are fixed.
+kornia's differentiable one, which is near Pillow's. Evaluations go face by face, for their draws are fixed.
 """
 
 from __future__ import annotations

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
 import kornia
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dsr.batch_degradation import BatchDegradation, filtered, gaussian_blur
 from dsr.degradation import RealisticDegradation, canonical_reduce
@@ -57,6 +61,24 @@ def test_is_as_hard_as_the_one_that_goes_face_by_face() -> None:
         return float((torch.cat(parts) - clean).square().mean((1, 2, 3)).log10().median() * -10.0)
 
     assert median(BatchDegradation()) == pytest.approx(median(RealisticDegradation()), abs=2.5)
+
+
+@pytest.mark.parametrize("quality", [35, 65, 95])
+def test_its_jpeg_is_near_pillows(quality: int) -> None:
+    """Nearer than either is to the face: what is lost is lost alike."""
+    faces = torch.nn.functional.interpolate(images(8, 7), size=(24, 24), mode="bicubic").clamp(0, 1)
+    faces = faces.mul(255).round().div(255)
+    coded = []
+    for face in faces:
+        file = io.BytesIO()
+        pixels = face.mul(255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(file, format="JPEG", quality=quality)
+        coded.append(torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).float() / 255)
+    pillows, ours = (
+        torch.stack(coded),
+        kornia.enhance.jpeg_codec_differentiable(faces, torch.full((8,), float(quality))),
+    )
+    assert float((ours - pillows).square().mean()) < 0.25 * float((pillows - faces).square().mean())
 
 
 def test_training_may_ask_for_it() -> None:
