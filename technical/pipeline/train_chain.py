@@ -27,40 +27,35 @@ import torch
 from common import cli
 from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
-from common.files import read_json, write_json
+from common.files import write_json
 from common.progress import progress_bar
-from common.runlog import WandbMode, append_record, keep_records, read_records, wandb_logger
-from dsr.checkpoint import load_dsr, save_dsr
-from dsr.curves import save_picture
+from common.runlog import WandbMode, keep_records, wandb_logger
+from dsr.checkpoint import load_dsr
 from dsr.data import FaceReader, SizeChoice, evenly_spaced
 from dsr.model import Dsr
-from dsr.restored import Restorer
 from dsr.training import SCENE, Validation, reduction_named, steps_per_epoch
 from facial_rec import finetune_edgeface
 from facial_rec.distributed import Place, joined_processes
 from facial_rec.edgeface import EdgeFace, fix_positions
 from facial_rec.embedder import Embedder, check_gradient
-from facial_rec.finetune_curves import save_curves
 from facial_rec.finetune_losses import LossWeights
-from facial_rec.finetune_result import choose_mixture, on_device, save_result, save_script
-from facial_rec.finetune_run import summary
-from facial_rec.finetune_state import Batch, Kept, learning_rate
+from facial_rec.finetune_result import on_device
+from facial_rec.finetune_state import Batch, learning_rate
 from facial_rec.finetune_student import fill_centres, load_start, load_teacher, make_loss
 from facial_rec.finetune_teachers import JointTeacher, joint_teacher
-from facial_rec.finetune_validation import Guard, Verification, score
+from facial_rec.finetune_validation import Guard
 from facial_rec.identities import Identities, grouped_order, identities_of
 from facial_rec.seeds import mixed_seed
 from pipeline.chain_graph import REPORT_EVERY, GraphedStep, prepared_ahead
+from pipeline.chain_run import ChainRun, verification_on
 from pipeline.chain_training import (
     ChainState,
     ChainTeaching,
     ChainWeights,
-    averaged_pair,
     chain_step,
     fresh_chain,
     prepare,
     restore_chain,
-    save_chain,
 )
 
 
@@ -161,7 +156,6 @@ class Config:
 
 DSR_FACES = 512
 MEASURED_SECONDS = 10.0  # of epochs after the first, before --minutes is turned into a number of them
-SAVE_SECONDS = 20.0  # an epoch that ends sooner after the last save is not saved by itself
 
 
 def main(cfg: Config) -> Path:
@@ -214,108 +208,6 @@ def _weights(cfg: Config) -> ChainWeights:
 
 def _student_weights(cfg: Config) -> LossWeights:
     return LossWeights(cfg.sr_weight, cfg.hr_weight, cfg.margin_weight, 0.0, cfg.agreement_weight, cfg.contrast_weight)
-
-
-@dataclass
-class ChainRun:
-    """One run: its state, and what it is measured with; validation is the leading process's."""
-
-    cfg: Config
-    state: ChainState
-    original: EdgeFace
-    settings: dict[str, Any]
-    about: dict[str, Any]
-    place: Place
-    faces: FaceReader
-    """Validation faces."""
-    people: torch.Tensor
-    quality: Validation
-    guard: Guard
-    saved_at: float = -math.inf
-
-    def shorten(self, epochs: int) -> Config:
-        """From now on the run has at most so many epochs; returns the settings it goes on with."""
-        chosen = max(state_epoch := self.state.epoch + 1, min(self.cfg.epochs, epochs))
-        print(f"[minutes] {self.cfg.minutes:g} minutes hold {chosen} epochs; the {state_epoch} so far were measured")
-        self.cfg = replace(self.cfg, epochs=chosen, minutes=0.0)
-        self.settings["epochs"] = chosen
-        write_json(self.cfg.out / "config.json", {**read_json(self.cfg.out / "config.json"), "epochs": chosen})
-        return self.cfg
-
-    def save(self) -> None:
-        """Write `last.pt`, atomically."""
-        save_chain(self.cfg.out / "last.pt", self.state, self.settings)
-        self.saved_at = time.monotonic()
-
-    def verification(self, dsr: Dsr) -> Verification:
-        """Verification of the validation people on this DSR's outputs."""
-        return verification_on(dsr, self.cfg, self.faces, self.people, self.place.device)
-
-    def finish_epoch(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Validate the averaged networks where it is their turn, keep them if they are best, log; the state comes last.
-
-        `record` holds the epoch's number, step and losses; it is returned with the validation figures.
-        """
-        cfg, state, out = self.cfg, self.state, self.cfg.out
-        last = record["epoch"] == cfg.epochs
-        validates = last or record["epoch"] % cfg.validate_every == 0
-        if validates:
-            dsr, student = averaged_pair(state)
-            report = self.verification(dsr).run(on_device(self.original, student, self.place.device))
-            quality = self.quality.run(dsr)
-            record = {**record, "validation": report, "score": score(report), "quality": quality}
-            if last or state.kept is None or score(report) > score(state.kept.report):
-                state.kept = Kept(student, record["epoch"], report)
-                metadata = {**self.about, "settings": self.settings, "epoch": record["epoch"], "validation": quality}
-                save_dsr(out / "dsr.pt", dsr, metadata)
-                save_result(out, self.original, student, self._metadata(1.0, record["epoch"], report))
-            save_picture(out / "samples" / f"epoch_{record['epoch']:03d}.png", self.quality.grid(dsr))
-        keep_records(out / "metrics.jsonl", record["epoch"] - 1)
-        append_record(out / "metrics.jsonl", record)
-        if validates:
-            validated = [one for one in read_records(out / "metrics.jsonl") if "validation" in one]
-            save_curves(out / "curves.png", validated, self.guard.original)
-        state.epoch, state.sums = record["epoch"], {}
-        if validates or time.monotonic() - self.saved_at > SAVE_SECONDS:  # an epoch may take but a second
-            self.save()
-        _print_epoch(record)
-        return record
-
-    def finish(self) -> Path:
-        """Choose the recogniser's mixture with the original, write it in all its forms, return the state dict's path.
-
-        Raises UserError when the guard admits none.
-        """
-        kept = self.state.kept
-        assert kept is not None
-        verification = self.verification(load_dsr(self.cfg.out / "dsr.pt", self.place.device)[0])
-        best, tried = choose_mixture(self.original, kept.state, self.cfg.alphas, verification, self.guard)
-        for mixture in tried:
-            print(f"    alpha {mixture.alpha:.2f}: {summary(mixture.report)}")
-        if best is None:
-            raise UserError(
-                f"every mixture loses more than {self.guard.most} of HR-HR on the validation people: none is chosen. "
-                "Train with a lower --learning-rate or a higher --hr-weight, or allow more with --hr-drop."
-            )
-        tries = [{"alpha": m.alpha, "score": score(m.report), "hr_loss": self.guard.loss(m.report)} for m in tried]
-        metadata = {**self._metadata(best.alpha, kept.epoch, best.report), "mixtures": tries}
-        path = save_result(self.cfg.out, self.original, best.state, metadata)
-        save_script(self.cfg.out, self.original, best.state, metadata)
-        print(f"Chosen: epoch {kept.epoch}, alpha {best.alpha}. Weights: {self.cfg.out / 'dsr.pt'} and {path}")
-        return path
-
-    def _metadata(self, alpha: float, epoch: int, report: dict[str, dict[str, float]]) -> dict[str, Any]:
-        chosen = {"epoch": epoch, "alpha": alpha, "validation": report, "validation_original": self.guard.original}
-        return {**self.about, **chosen, "settings": self.settings}
-
-
-def verification_on(
-    dsr: Dsr, cfg: Config, faces: FaceReader, people: torch.Tensor, device: torch.device
-) -> Verification:
-    """Verification of the validation people, reduced to the sizes of `cfg` and restored by `dsr`."""
-    restorer = Restorer(dsr, SizeChoice.parse(cfg.vlr_size))
-    pixels = faces.read(range(len(faces)))
-    return Verification(pixels, people, restorer.sizes.validation_sizes(), restorer.at, device)
 
 
 def _train(cfg: Config, place: Place) -> Path:
@@ -516,20 +408,6 @@ def _announce(cfg: Config, state: ChainState, faces: int, val_faces: int, place:
         f"training faces, {val_faces:,} validation faces; {steps:,} steps; epochs {state.epoch + 1} to {cfg.epochs}",
         flush=True,
     )
-
-
-def _print_epoch(record: dict[str, Any]) -> None:
-    parts = ", ".join(f"{name} {value:.4f}" for name, value in record["train"].items())
-    print(f"[epoch {record['epoch']}] {parts} ({record['seconds']:.0f} s)")
-    if "validation" in record:
-        print(f"    TAR at FMR 1e-3: {summary(record['validation'])}; score {record['score']:.4f}")
-        for size, methods in record["quality"].items():
-            ours, base = methods["dsr"], methods["bicubic"]
-            print(
-                f"    at {size:>2}: PSNR {ours['psnr']:.2f} dB (bicubic {base['psnr']:.2f}), identity loss, original "
-                f"{ours['identity_loss']:.4f} ({base['identity_loss']:.4f})"
-            )
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

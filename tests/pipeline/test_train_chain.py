@@ -35,7 +35,7 @@ from facial_rec.finetune_losses import FinetuneLoss, LossWeights
 from facial_rec.finetune_state import Batch
 from facial_rec.finetune_student import load_teacher
 from facial_rec.margin import CosFaceHead
-from pipeline import train_chain
+from pipeline import chain_run, train_chain
 from pipeline.chain_graph import GraphedStep
 from pipeline.chain_training import (
     ChainTeaching,
@@ -173,14 +173,13 @@ def test_a_batch_may_hold_several_sizes(made: Path) -> None:
 
 
 def test_the_identity_loss_counts_by_size(made: Path) -> None:
-    losses = {}
     for power in (0.0, 2.0):
         state, teaching, batch = parts_of_a_step(made, ChainWeights(0.0, 1.0, 1.0, power))
         for size, expected in (("16", 1.0), ("32", 2.0**power), ("64", 2.0**power), ("8", 0.5**power)):
             batch.generator.manual_seed(0)
             total, parts = chain_loss(state, replace(teaching, sizes=SizeChoice.parse([size])), batch, CPU)
-            losses[size, power] = float(total) - float(parts["chain"])
-            assert losses[size, power] == pytest.approx(expected * float(parts["identity"]), rel=1e-4)
+            weighed = float(total) - float(parts["chain"])
+            assert weighed == pytest.approx(expected * float(parts["identity"]), rel=1e-4)
 
 
 def test_nothing_in_a_step_waits_or_comes_from_the_cpu(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +300,7 @@ def test_resume_gives_the_losses_of_an_uninterrupted_run(
 KILL = """
 import os, signal, sys
 from common import cli
-from pipeline import train_chain
+from pipeline import chain_run, train_chain
 whole = train_chain.chain_step
 def step(state, *args):
     if state.step == 3:
@@ -382,7 +381,7 @@ def test_another_run_is_not_resumed(config: Config, finished: Config) -> None:
 
 
 def test_no_mixture_within_the_guard_is_said(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_chain, "choose_mixture", lambda *args: (None, []))
+    monkeypatch.setattr(chain_run, "choose_mixture", lambda *args: (None, []))
     with pytest.raises(UserError, match=r"every mixture loses more than 1\.0 of HR-HR"):
         main(replace(config, epochs=1))
 
