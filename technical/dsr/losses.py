@@ -5,6 +5,7 @@ Every term takes images `(B, 3, 112, 112)`, RGB in [0, 1], not clamped, and give
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,31 @@ def total_variation_loss(output: Tensor) -> Tensor:
     down = (output[..., 1:, :] - output[..., :-1, :]).abs().mean()
     across = (output[..., :, 1:] - output[..., :, :-1]).abs().mean()
     return down + across
+
+
+def lattice_texture_loss(output: Tensor, cell: int) -> Tensor:
+    """How much stronger a texture that the cells of a grid repeat is than what lies beside it: 0 where none shows.
+
+    Of the grey rows and columns of `output` `(B, 3, H, W)`, both sides multiples of `cell`: the mean power at every
+    harmonic of the cell's period, over the power two and three frequencies beside it, less 1, at least 0; the mean of
+    these. What lies beside is a constant, so only the texture is pushed down. `dsr.quality.cell_pattern` measures the
+    second harmonic.
+    """
+    grey = output.mean(1)
+    return (_lattice_excess(grey, cell) + _lattice_excess(grey.transpose(1, 2), cell)) / 2
+
+
+def _lattice_excess(lines: Tensor, cell: int) -> Tensor:
+    side = lines.shape[-1]
+    places = torch.arange(side, device=lines.device, dtype=lines.dtype)
+    harmonics = torch.arange(side // cell, side // 2 - 3, side // cell, device=lines.device)  # cycles in a line
+
+    def power(cycles: Tensor) -> Tensor:
+        angles = (2 * math.pi / side) * torch.outer(places, cycles)
+        return ((lines @ angles.cos()).square() + (lines @ angles.sin()).square()).mean((0, 1))
+
+    beside = torch.stack([power(harmonics + step) for step in (-3, -2, 2, 3)]).mean(0).detach()
+    return F.relu(power(harmonics) / beside.clamp(min=1e-12) - 1.0).mean()
 
 
 def identity_distance(embeddings: Tensor, targets: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from common.errors import UserError
 from common.files import write_with
 from dsr.data import SizeChoice
 from dsr.degradation import HR_SIZE, round_to_8bit
-from dsr.losses import charbonnier_loss, identity_distance
+from dsr.losses import charbonnier_loss, identity_distance, lattice_texture_loss
 from dsr.model import REFERENCE_SIZE, Dsr
 from dsr.training import Reduction
 from facial_rec.distributed import Place, summed
@@ -47,12 +47,16 @@ class ChainWeights:
     chain: float = 2.0
     size_power: float = 0.0
     """The identity loss of a face of n pixels counts (min(n, 32) / 16) to this power."""
+    mirror: float = 0.0
+    """Of the distance between the restored face and the mirror image of what is restored of its mirror image."""
+    texture: float = 0.0
+    """Of the texture that the DSR's cells repeat."""
 
     def __post_init__(self) -> None:
-        values = (self.pixel, self.identity, self.chain, self.size_power)
-        if not all(0.0 <= value < float("inf") for value in values) or not self.chain:
+        if not all(0.0 <= value < float("inf") for value in vars(self).values()) or not self.chain:
             raise UserError(
-                "--pixel-weight, --identity-weight and --identity-size-power must be 0 or more, --chain-weight above 0."
+                "--pixel-weight, --identity-weight, --identity-size-power, --mirror-weight and --texture-weight must "
+                "be 0 or more, --chain-weight above 0."
             )
 
 
@@ -209,6 +213,7 @@ def prepared_loss(state: ChainState, teaching: ChainTeaching, batch: Prepared) -
         with torch.no_grad():
             first = teaching.original(high)
             targets = teaching.targets(first, high)
+            mirrored = _restored_mirrored(state.dsr, batch) if weights.mirror else None
         restored = state.dsr.restore(batch.enlarged, batch.log_sizes).float()
         shown = as_evaluated(restored)
         seen = teaching.original(shown) if weights.identity else None
@@ -221,12 +226,24 @@ def prepared_loss(state: ChainState, teaching: ChainTeaching, batch: Prepared) -
     if weights.pixel:
         parts["pixel"] = charbonnier_loss(restored, high)
         total = total + weights.pixel * parts["pixel"]
+    if mirrored is not None:
+        parts["mirror"] = charbonnier_loss(restored, mirrored)
+        total = total + weights.mirror * parts["mirror"]
+    if weights.texture:
+        parts["texture"] = lattice_texture_loss(restored, state.dsr.config.cell)
+        total = total + weights.texture * parts["texture"]
     if seen is not None:
         distances = identity_distance(seen.float(), first.float())
         parts["identity"] = distances.mean()
         counts = (batch.log_sizes.flatten().clamp(max=0.0) + 1.0).exp2() ** weights.size_power
         total = total + weights.identity * (counts * distances).mean()
     return total, parts
+
+
+def _restored_mirrored(dsr: Dsr, batch: Prepared) -> Tensor:
+    """What the DSR makes of the mirror images, mirrored back: `(B, 3, 112, 112)`. Their mean with what it makes of the
+    images themselves is nearer to the truth than either, so each is drawn to the other, which stands still."""
+    return dsr.restore(batch.enlarged.flip(3), batch.log_sizes).flip(3).float()
 
 
 def chain_step(state: ChainState, teaching: ChainTeaching, batch: Batch, rate: float, place: Place) -> dict[str, float]:

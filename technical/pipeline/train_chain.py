@@ -110,6 +110,10 @@ class Config:
     """Weight of the identity loss of the frozen original."""
     identity_size_power: float = 0.0
     """The identity loss of a face of n pixels counts (min(n, 32) / 16) to this power: 1 doubles it at 32."""
+    mirror_weight: float = 0.0
+    """Weight of the distance between what the DSR makes of a face and of its mirror image, mirrored back."""
+    texture_weight: float = 0.0
+    """Weight of the texture that the DSR's cells repeat."""
     chain_weight: float = 1.5
     """Weight of the student's losses, all together, in what both networks learn from."""
     sr_weight: float = 1.0
@@ -203,7 +207,8 @@ def _check_config(cfg: Config) -> None:
 
 
 def _weights(cfg: Config) -> ChainWeights:
-    return ChainWeights(cfg.pixel_weight, cfg.identity_weight, cfg.chain_weight, cfg.identity_size_power)
+    weights = cfg.pixel_weight, cfg.identity_weight, cfg.chain_weight, cfg.identity_size_power
+    return ChainWeights(*weights, mirror=cfg.mirror_weight, texture=cfg.texture_weight)
 
 
 def _student_weights(cfg: Config) -> LossWeights:

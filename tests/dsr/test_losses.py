@@ -21,6 +21,7 @@ from dsr.losses import (
     identity_distance,
     identity_loss,
     l1_loss,
+    lattice_texture_loss,
     psnr_loss,
     total_variation_loss,
 )
@@ -72,6 +73,38 @@ def test_total_variation(faces: torch.Tensor) -> None:
     expected = np.abs(np.diff(x, axis=2)).mean() + np.abs(np.diff(x, axis=3)).mean()
     assert float(total_variation_loss(faces)) == pytest.approx(expected, 1e-5)
     assert float(total_variation_loss(torch.full_like(faces, 0.3))) == 0
+
+
+def lattice_texture(images: np.ndarray, cell: int) -> float:
+    """The same by numpy's FFT of every row and column."""
+    grey, side = images.mean(1), images.shape[-1]
+    excess = []
+    for lines in (grey, grey.swapaxes(1, 2)):
+        power = (np.abs(np.fft.rfft(lines, axis=-1)) ** 2).mean((0, 1))
+        for k in range(side // cell, side // 2 - 3, side // cell):
+            beside = (power[k - 3] + power[k - 2] + power[k + 2] + power[k + 3]) / 4
+            excess.append(max(0.0, power[k] / beside - 1.0))
+    return float(np.mean(excess))
+
+
+def test_lattice_texture(output: torch.Tensor, faces: torch.Tensor) -> None:
+    wave = torch.sin(torch.arange(112) * (2 * torch.pi / 3.5))
+    for images in (output, faces, output + 0.1 * wave, output + 0.1 * wave[:, None]):
+        expected = lattice_texture(images.double().numpy(), 7)
+        assert float(lattice_texture_loss(images.double(), 7)) == pytest.approx(expected, rel=1e-9)
+    assert float(lattice_texture_loss(output + 0.1 * wave, 7)) > 10 * float(lattice_texture_loss(output, 7))
+    other = output + 0.1 * torch.sin(torch.arange(112) * (2 * torch.pi / 8.0))
+    assert float(lattice_texture_loss(other, 7)) == pytest.approx(float(lattice_texture_loss(output, 7)), rel=0.2)
+
+
+def test_lattice_texture_pushes_the_texture_down_and_nothing_else_up(output: torch.Tensor) -> None:
+    wave = torch.sin(torch.arange(112) * (2 * torch.pi / 3.5))
+    images = (output + 0.1 * wave).requires_grad_(True)
+    lattice_texture_loss(images, 7).backward()
+    assert images.grad is not None
+    assert float((images.grad * wave).sum()) > 0  # descent takes the wave off
+    spectrum = torch.fft.rfft(images.grad.mean(1), dim=-1).abs().mean((0, 1))
+    assert float(spectrum[[28, 29, 30, 34, 35, 36]].max()) < 0.05 * float(spectrum[32])
 
 
 def test_identity_distance() -> None:

@@ -157,6 +157,23 @@ def test_the_parts_add_up_with_their_weights(made: Path) -> None:
     assert float(parts["identity"]) == pytest.approx(float(parts["sr"]), rel=1e-4)
 
 
+def test_the_dsr_is_drawn_to_its_mirror_image(made: Path) -> None:
+    state, teaching, batch = parts_of_a_step(made, ChainWeights(0.0, 0.0, 1.0, mirror=3.0, texture=0.5))
+    nn.init.normal_(state.dsr.last.weight, std=0.02)  # untrained, it is bicubic, and as good mirrored
+    total, parts = chain_loss(state, teaching, batch, CPU)
+    expected = parts["chain"] + 3.0 * parts["mirror"] + 0.5 * parts["texture"]
+    assert float(total.detach()) == pytest.approx(float(expected), rel=1e-6)
+    batch.generator.manual_seed(0)
+    ready = prepare(teaching, batch, CPU)
+    one, other = (state.dsr.restore(x, ready.log_sizes) for x in (ready.enlarged, ready.enlarged.flip(3)))
+    differences = (one - other.flip(3)).detach().double().numpy()
+    assert float(parts["mirror"]) == pytest.approx(float(np.sqrt(differences**2 + 1e-6).mean()), rel=1e-5)
+    for _ in range(10):
+        batch.generator.manual_seed(0)
+        last = chain_step(state, teaching, batch, 1e-3, Place(CPU))["mirror"]
+    assert last < float(parts["mirror"])
+
+
 def test_a_batch_may_hold_several_sizes(made: Path) -> None:
     state, teaching, batch = parts_of_a_step(made, ChainWeights(1.0, 1.0, 1.0))
     several = replace(teaching, sizes=SizeChoice.parse(["8", "16", "32", "64"]), sizes_per_batch=4)
@@ -185,7 +202,7 @@ def test_the_identity_loss_counts_by_size(made: Path) -> None:
 def test_nothing_in_a_step_waits_or_comes_from_the_cpu(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a CUDA graph cannot capture is found without CUDA: shapes alone are computed, on a device called cuda."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    state, teaching, _ = parts_of_a_step(made, ChainWeights(1.0, 1.0, 1.0, 1.0))
+    state, teaching, _ = parts_of_a_step(made, ChainWeights(1.0, 1.0, 1.0, 1.0, mirror=1.0, texture=1.0))
     weights = LossWeights(1.0, 1.0, 0.1, 0.0, 0.5, 0.1)
     state.loss = FinetuneLoss(weights, CosFaceHead(5, 512), references=torch.ones(5, 512))
     networks = {"dsr": state.dsr, "student": state.student, "loss": state.loss, "original": teaching.original}
@@ -403,7 +420,9 @@ def test_no_mixture_within_the_guard_is_said(config: Config, monkeypatch: pytest
         ({"cuda_graph": True}, "--cuda-graph needs a GPU, and --device is cpu"),
         ({"minutes": -1.0}, "--minutes must be 0 or more"),
         ({"sizes_per_batch": 0}, "--sizes-per-batch must be at least 1"),
-        ({"identity_size_power": float("nan")}, "--identity-size-power must be 0 or more"),
+        ({"mirror_weight": -1.0}, "--mirror-weight and --texture-weight must be 0 or more"),
+        ({"texture_weight": float("nan")}, "must be 0 or more"),
+        ({"identity_size_power": float("nan")}, "--mirror-weight and --texture-weight must be 0 or more"),
     ],
 )
 def test_bad_settings_are_refused(config: Config, changed: dict[str, Any], message: str) -> None:
