@@ -1,4 +1,4 @@
-"""What the generator is trained on: pixels, identity, LPIPS, total variation; each separate, weighted and logged.
+"""What the generator is trained on: pixels, identity, LPIPS, total variation, traces of its cells; weighted and logged.
 
 Every term takes images `(B, 3, 112, 112)`, RGB in [0, 1], not clamped, and gives a scalar.
 """
@@ -64,6 +64,23 @@ def lattice_texture_loss(output: Tensor, cell: int) -> Tensor:
     """
     grey = output.mean(1)
     return (_lattice_excess(grey, cell) + _lattice_excess(grey.transpose(1, 2), cell)) / 2
+
+
+def seam_loss(output: Tensor, cell: int) -> Tensor:
+    """How much larger steps between neighbouring pixels are across the borders of cells than inside: 0 where none show.
+
+    Of `output` `(B, 3, H, W)`, both sides multiples of `cell`: the mean step across a border over the mean step inside,
+    less 1, at least 0; the mean of both directions. The steps inside are a constant. `dsr.quality.border_steps` adds
+    up both directions before it divides.
+    """
+    return (_seam_excess(output, cell) + _seam_excess(output.transpose(2, 3), cell)) / 2
+
+
+def _seam_excess(images: Tensor, cell: int) -> Tensor:
+    steps = images.diff(dim=3).abs().mean((0, 1, 2))  # (W - 1,), step i from pixel i to i + 1
+    across = steps[cell - 1 :: cell].mean()
+    inside = (steps.sum() - steps[cell - 1 :: cell].sum()) / (len(steps) - len(steps) // cell)
+    return F.relu(across / inside.detach().clamp(min=1e-6) - 1.0)
 
 
 def _lattice_excess(lines: Tensor, cell: int) -> Tensor:
@@ -183,7 +200,10 @@ class DsrLoss(nn.Module):
         lpips_weight: float = 0.0,
         tv_weight: float = 0.0,
         second_embedder: nn.Module | None = None,
+        texture_weight: float = 0.0,
+        cell: int = 7,
     ) -> None:
+        """`texture_weight` counts for the texture and the seams of cells of `cell` pixels, each a term of its own."""
         super().__init__()
         if pixel not in PIXEL_LOSSES:
             raise UserError(f"--pixel-loss {pixel} is unknown: expected one of {', '.join(PIXEL_LOSSES)}.")
@@ -192,7 +212,9 @@ class DsrLoss(nn.Module):
         self.embedders = nn.ModuleList([embedder] if second_embedder is None else [embedder, second_embedder])
         self.lpips = lpips
         self.pixel_name, self.pixel_loss = pixel, PIXEL_LOSSES[pixel]
+        self.cell = cell
         self.weights = {"pixel": pixel_weight, "identity": identity_weight, "lpips": lpips_weight, "tv": tv_weight}
+        self.weights |= {"texture": texture_weight, "seam": texture_weight}
 
     def forward(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         terms: dict[str, Tensor] = {}
@@ -204,6 +226,9 @@ class DsrLoss(nn.Module):
             terms["lpips"] = self.lpips(output, target)
         if self.weights["tv"] > 0:
             terms["tv"] = total_variation_loss(output)
+        if self.weights["texture"] > 0:
+            terms["texture"] = lattice_texture_loss(output, self.cell)
+            terms["seam"] = seam_loss(output, self.cell)
         if not terms:
             raise UserError("Every loss weight is 0: nothing would be trained.")
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()

@@ -56,6 +56,7 @@ from dsr.training import (
 from facial_rec.distributed import Place, joined_processes
 from facial_rec.embedder import check_gradient, load_embedder
 from facial_rec.faceset import FaceSet
+from facial_rec.run_state import check_run_folder
 from facial_rec.weight_average import interpolate
 
 HELD_OUT_FRACTION = 0.1
@@ -111,6 +112,8 @@ class Config:
     """torchvision's AlexNet weights, alexnet-owt-7be5be79.pth."""
     tv_weight: float = 0.0
     """Weight of the total variation of the output."""
+    texture_weight: float = 0.0
+    """Weight of the texture that the DSR's cells repeat, and of the seams between them."""
     degradation: Literal["canonical", "realistic", "mixed"] = "canonical"
     """How training faces are reduced; validation is always canonical."""
     realistic_share: float = 0.5
@@ -164,15 +167,10 @@ def _check_config(cfg: Config) -> None:
         raise UserError(f"--realistic-share must lie between 0 and 1, found {cfg.realistic_share}.")
     if not 0.0 <= cfg.ema_decay < 1.0:
         raise UserError(f"--ema-decay must be at least 0 and below 1, found {cfg.ema_decay}.")
-    weights = ("pixel_weight", "identity_weight", "lpips_weight", "tv_weight")
+    weights = ("pixel_weight", "identity_weight", "lpips_weight", "tv_weight", "texture_weight")
     if any(getattr(cfg, name) < 0 for name in weights) or not any(getattr(cfg, name) for name in weights):
         raise UserError("loss weights must be 0 or more, and at least one of them above 0.")
-    if cfg.out.exists() and not cfg.out.is_dir():
-        raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
-    if (cfg.out / "last.pt").is_file() and not cfg.resume:
-        raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
-    if cfg.resume and not (cfg.out / "last.pt").is_file():
-        raise UserError(f"{cfg.out}/last.pt is missing, so there is nothing to resume: run without --resume.")
+    check_run_folder(cfg.out, cfg.resume)
 
 
 def _train(cfg: Config, place: Place) -> Path:
@@ -191,6 +189,8 @@ def _train(cfg: Config, place: Place) -> Path:
         cfg.lpips_weight,
         cfg.tv_weight,
         second,
+        cfg.texture_weight,
+        preset(cfg.preset).cell,
     )
     train_faces, val_faces = load_data(cfg, place)
     if len(train_faces) < place.world:

@@ -23,8 +23,8 @@ from dsr.model import Dsr
 from dsr.quality import psnr, ssim
 from facial_rec.distributed import Place
 from facial_rec.finetune_augment import Augmentation, change_scene, make_strangers, obscure
+from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
 from facial_rec.seeds import epoch_order, mixed_seed
-from facial_rec.weights import describe_difference, read_pickle
 
 GRADIENT_CLIP = 1.0
 VALIDATION_BATCH = 64
@@ -143,23 +143,15 @@ def train_step(
     with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
         output = state.network(low)
         total, parts = loss(output.float(), high)
-    _require_finite("loss", total.detach(), state.step)
+    require_finite("loss", total.detach(), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), GRADIENT_CLIP)
-    _require_finite("gradient", norm, state.step)
+    require_finite("gradient", norm, state.step)
     state.optimizer.step()
     state.average.update_parameters(state.model)
     state.step += 1
     return {"loss": float(total.detach()), **{name: float(value) for name, value in parts.items()}}
-
-
-def _require_finite(what: str, value: Tensor, step: int) -> None:
-    if not bool(value.isfinite()):
-        raise UserError(
-            f"the {what} became {float(value)} at step {step}. The last checkpoint is whole: "
-            "continue from it with a lower --learning-rate, or look for a damaged image."
-        )
 
 
 @torch.no_grad()
@@ -246,19 +238,9 @@ def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None
     Raises UserError when the file is missing or damaged, or when a setting that shapes the losses differs from the
     interrupted run's.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is missing, so there is nothing to resume: run without --resume.")
-    content = read_pickle(path)
-    if not isinstance(content, dict) or content.keys() != {"settings", "model", "average", "optimizer", "counters"}:
-        raise UserError(f"{path} is not a training state of train_dsr: give another --out, or run without --resume.")
-    saved = content["settings"]
-    differing = [key for key in settings if saved.get(key) != settings[key]]
-    if differing:
-        changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
-        raise UserError(f"{path} belongs to a run with other settings ({changes}). Use the same, or another --out.")
-    if difference := describe_difference(state.model.state_dict(), content["model"]):
-        raise UserError(f"{path} holds another network: {difference}. Use the code it was made with, or another --out.")
-    state.model.load_state_dict(content["model"], strict=True)
+    content = read_run_state(path, ("settings", "model", "average", "optimizer", "counters"), "train_dsr")
+    require_same_settings(path, content["settings"], settings)
+    load_same_network(path, state.model, content["model"])
     state.average.load_state_dict(content["average"], strict=True)
     state.optimizer.load_state_dict(content["optimizer"])
     counters = content["counters"]

@@ -41,6 +41,7 @@ from facial_rec.finetune_student import fill_centres, fresh_state, load_start, l
 from facial_rec.finetune_teachers import joint_teacher
 from facial_rec.finetune_validation import Guard, Report, Verification
 from facial_rec.identities import Identities, grouped_order, identities_of, split_people
+from facial_rec.run_state import check_run_folder
 
 HELD_OUT_FRACTION = 0.1
 
@@ -223,12 +224,7 @@ def _check_config(cfg: Config) -> None:
             raise UserError(f"--{name.replace('_', '-')} must lie from 0 to 1, found {getattr(cfg, name)}.")
     if not cfg.alphas or not all(0.0 < alpha <= 1.0 for alpha in cfg.alphas):
         raise UserError(f"--alphas {' '.join(map(str, cfg.alphas))}: expected one or more, above 0 and at most 1.")
-    if cfg.out.exists() and not cfg.out.is_dir():
-        raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
-    if (cfg.out / "last.pt").is_file() and not cfg.resume:
-        raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
-    if cfg.resume and not (cfg.out / "last.pt").is_file():
-        raise UserError(f"{cfg.out}/last.pt is missing, so there is nothing to resume: run without --resume.")
+    check_run_folder(cfg.out, cfg.resume)
 
 
 def load_data(cfg: Config) -> tuple[FaceReader, FaceReader]:

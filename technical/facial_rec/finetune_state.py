@@ -12,15 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
 from common.files import write_with
 from facial_rec.adapters import merged_state
 from facial_rec.edgeface import EdgeFace, normalise
 from facial_rec.finetune_augment import Augmentation, change_scene, make_strangers, obscure
 from facial_rec.finetune_losses import NO_IDENTITY, Embedded, FinetuneLoss
 from facial_rec.finetune_validation import Report
+from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
 from facial_rec.weight_average import WeightAverage
-from facial_rec.weights import describe_difference, read_pickle
 
 GRADIENT_CLIP = 1.0
 _KEYS = ("settings", "student", "head", "average", "optimizer", "counters", "sums", "kept")
@@ -126,26 +125,18 @@ def train_step(
     for group in state.optimizer.param_groups:
         group["lr"] = rate * group["scale"]
     total, parts = state.loss(embed_batch(state.student, teaching, batch, device))
-    _require_finite("loss", total.detach(), state.step)
+    require_finite("loss", total.detach(), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
-    _require_finite("gradient", norm, state.step)
+    require_finite("gradient", norm, state.step)
     state.optimizer.step()
     state.average.update(state.student)
     state.step += 1
     values = {"loss": float(total.detach()), **{name: float(value) for name, value in parts.items()}}
     state.count(values)
     return values
-
-
-def _require_finite(what: str, value: Tensor, step: int) -> None:
-    if not bool(value.isfinite()):
-        raise UserError(
-            f"the {what} became {float(value)} at step {step}. The last checkpoint is whole: "
-            "continue from it with a lower --learning-rate, or look for a damaged image."
-        )
 
 
 def save_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:
@@ -170,19 +161,9 @@ def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None
     Raises UserError when the file is missing or damaged, or when a setting that shapes the losses differs from the
     interrupted run's.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is missing, so there is nothing to resume: run without --resume.")
-    content = read_pickle(path)
-    if not isinstance(content, dict) or tuple(content) != _KEYS:
-        raise UserError(f"{path} is not a state of finetune_edgeface: give another --out, or run without --resume.")
-    saved = content["settings"]
-    differing = [key for key in settings if saved.get(key) != settings[key]]
-    if differing:
-        changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
-        raise UserError(f"{path} belongs to a run with other settings ({changes}). Use the same, or another --out.")
-    if difference := describe_difference(state.student.state_dict(), content["student"]):
-        raise UserError(f"{path} holds another network: {difference}. Use the code it was made with, or another --out.")
-    state.student.load_state_dict(content["student"], strict=True)
+    content = read_run_state(path, _KEYS, "finetune_edgeface")
+    require_same_settings(path, content["settings"], settings)
+    load_same_network(path, state.student, content["student"])
     state.loss.load_state_dict(content["head"], strict=True)
     state.average.load_state_dict(content["average"])
     state.optimizer.load_state_dict(content["optimizer"])

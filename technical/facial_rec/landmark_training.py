@@ -20,8 +20,8 @@ from facial_rec.faceset import HR_SIZE, Face, FaceSet
 from facial_rec.landmark_crops import Augmentation, training_crop
 from facial_rec.landmark_labels import EYES_APART, Landmarks
 from facial_rec.landmark_net import LandmarkNet
+from facial_rec.run_state import load_same_network, read_run_state, require_same_settings
 from facial_rec.seeds import epoch_order
-from facial_rec.weights import describe_difference, read_pickle
 
 EYES = EYES_APART / HR_SIZE
 """Distance between the eyes in sides of the crop."""
@@ -145,15 +145,8 @@ def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None
 
     Raises UserError when it is damaged, or when a setting that shapes the losses differs from the interrupted run's.
     """
-    content = read_pickle(path)
-    if not isinstance(content, dict) or tuple(content) != _KEYS:
-        raise UserError(f"{path} is not a state of train_landmarks: give another --out, or run without --resume.")
-    saved = content["settings"]
-    if differing := [key for key in settings if saved.get(key) != settings[key]]:
-        changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
-        raise UserError(f"{path} belongs to a run with other settings ({changes}). Use the same, or another --out.")
-    if difference := describe_difference(state.model.state_dict(), content["model"]):
-        raise UserError(f"{path} holds another network: {difference}. Use the code it was made with, or another --out.")
-    state.model.load_state_dict(content["model"], strict=True)
+    content = read_run_state(path, _KEYS, "train_landmarks")
+    require_same_settings(path, content["settings"], settings)
+    load_same_network(path, state.model, content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.step = content["step"]

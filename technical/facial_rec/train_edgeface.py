@@ -34,6 +34,7 @@ from facial_rec.edgeface import EMBEDDING_DIM, EdgeFace, build, count_parameters
 from facial_rec.labelled_faces import FolderFaces, LabelledFaces, load_faces
 from facial_rec.margin import MARGINS, SCALE, margin_named
 from facial_rec.partial_fc import AdamW, PartialFC, memory_needed
+from facial_rec.run_state import check_run_folder
 from facial_rec.train_faces import BatchPlan, TrainingSet, held_out, whole_set
 from facial_rec.train_run import Run
 from facial_rec.train_state import POINTER, RunState, TripletLoss, restore_state
@@ -133,12 +134,7 @@ def _check_config(cfg: Config) -> None:
         raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
     if not cfg.scale > 0.0:
         raise UserError(f"--scale must be above 0, found {cfg.scale}.")
-    if cfg.out.exists() and not cfg.out.is_dir():
-        raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
-    if (cfg.out / POINTER).is_file() and not cfg.resume:
-        raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
-    if cfg.resume and not (cfg.out / POINTER).is_file():
-        raise UserError(f"{cfg.out}/{POINTER} is missing, so there is nothing to resume: run without --resume.")
+    check_run_folder(cfg.out, cfg.resume, POINTER)
 
 
 def _margin(cfg: Config) -> tuple[float, ...]:

@@ -49,6 +49,7 @@ from facial_rec.landmark_training import (
     save_state,
     train_step,
 )
+from facial_rec.run_state import check_run_folder
 
 VALIDATION_SEED = 1
 LICENCE = "CC BY-NC-SA 4.0: non-commercial; trained on faces for non-commercial research, labelled by YuNet (MIT)"
@@ -123,11 +124,7 @@ def _check_config(cfg: Config) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(cfg, name)}.")
     if not 0.0 < cfg.learning_rate <= 1.0:
         raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
-    saved = (cfg.out / "last.pt").is_file()
-    if saved and not cfg.resume:
-        raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
-    if cfg.resume and not saved:
-        raise UserError(f"{cfg.out}/last.pt is missing, so there is nothing to resume: run without --resume.")
+    check_run_folder(cfg.out, cfg.resume)
 
 
 def load_data(cfg: Config) -> tuple[LabelledFaces, LabelledFaces]:

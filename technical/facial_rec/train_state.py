@@ -16,9 +16,9 @@ from facial_rec.distributed import Place, gathered, gathered_with_gradient
 from facial_rec.edgeface import EdgeFace, normalise
 from facial_rec.margin import batch_hard_triplet
 from facial_rec.partial_fc import PartialFC
+from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
 from facial_rec.train_augment import Changes, changed
 from facial_rec.train_validation import Figures
-from facial_rec.weights import describe_difference, read_pickle
 
 GRADIENT_CLIP = 5.0  # as in InsightFace's arcface_torch
 POINTER = "last.json"
@@ -86,25 +86,17 @@ def train_step(
         embeddings = state.network(normalise(images).to(memory_format=torch.channels_last))
     loss = state.loss(embeddings, labels, state.step)
     value = float(loss.detach())
-    _require_finite("loss", value, state.step)
+    require_finite("loss", value, state.step)
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), GRADIENT_CLIP)
-    _require_finite("gradient", float(norm), state.step)
+    require_finite("gradient", float(norm), state.step)
     state.optimizer.step()
     state.loss.update(rate)
     state.step += 1
     state.sums["loss"] += value
     state.sums["steps"] += 1
     return value
-
-
-def _require_finite(what: str, value: float, step: int) -> None:
-    if not torch.isfinite(torch.tensor(value)):
-        raise UserError(
-            f"the {what} became {value} at step {step}. The last saved state is whole: continue from it with a lower "
-            "--learning-rate or --margin in another --out, or look for a damaged image."
-        )
 
 
 def save_state(out: Path, state: RunState, settings: dict[str, Any], place: Place) -> None:
@@ -138,24 +130,13 @@ def restore_state(out: Path, state: RunState, settings: dict[str, Any], place: P
         folder = out / "state" / pointer["state"]
     except (TypeError, KeyError) as error:
         raise UserError(f"{out / POINTER} does not say where the state is: give another --out.") from error
-    content = _content(folder / "rank_0.pt", {"loss", "settings", "model", "optimizer", "progress"})
-    saved = content["settings"]
-    differing = [key for key in settings if saved.get(key) != settings[key]]
-    if differing:
-        changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
-        raise UserError(f"{out} holds a run with other settings ({changes}). Use the same, or another --out.")
-    if difference := describe_difference(state.model.state_dict(), content["model"]):
-        raise UserError(f"{folder} holds another network: {difference}. Use the code it was made with.")
-    mine = content if place.leads else _content(folder / f"rank_{place.rank}.pt", {"loss"})
-    state.model.load_state_dict(content["model"], strict=True)
+    content = read_run_state(
+        folder / "rank_0.pt", {"loss", "settings", "model", "optimizer", "progress"}, "train_edgeface"
+    )
+    require_same_settings(out, content["settings"], settings)
+    mine = content if place.leads else read_run_state(folder / f"rank_{place.rank}.pt", {"loss"}, "train_edgeface")
+    load_same_network(folder, state.model, content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.loss.load_state_dict(mine["loss"], strict=True)
     progress = content["progress"]
     state.step, state.sums, state.best = progress["step"], progress["sums"], progress["best"]
-
-
-def _content(path: Path, keys: set[str]) -> dict[str, Any]:
-    content = read_pickle(path)
-    if not isinstance(content, dict) or content.keys() != keys:
-        raise UserError(f"{path} is not a training state of train_edgeface: give another --out.")
-    return content

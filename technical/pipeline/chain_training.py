@@ -22,7 +22,7 @@ from common.errors import UserError
 from common.files import write_with
 from dsr.data import SizeChoice
 from dsr.degradation import HR_SIZE, round_to_8bit
-from dsr.losses import charbonnier_loss, identity_distance, lattice_texture_loss
+from dsr.losses import charbonnier_loss, identity_distance, lattice_texture_loss, seam_loss
 from dsr.model import REFERENCE_SIZE, Dsr
 from dsr.training import Reduction
 from facial_rec.distributed import Place, summed
@@ -31,8 +31,8 @@ from facial_rec.finetune_augment import Augmentation, change_scene, make_strange
 from facial_rec.finetune_losses import NO_IDENTITY, Embedded, FinetuneLoss
 from facial_rec.finetune_state import Batch, Kept
 from facial_rec.layer_rates import parameter_groups
+from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
 from facial_rec.weight_average import WeightAverage
-from facial_rec.weights import describe_difference, read_pickle
 
 GRADIENT_CLIP = 1.0
 _KEYS = ("settings", "dsr", "student", "head", "averages", "optimizer", "counters", "sums", "kept")
@@ -50,7 +50,7 @@ class ChainWeights:
     mirror: float = 0.0
     """Of the distance between the restored face and the mirror image of what is restored of its mirror image."""
     texture: float = 0.0
-    """Of the texture that the DSR's cells repeat."""
+    """Of the texture that the DSR's cells repeat, and of the seams between them."""
 
     def __post_init__(self) -> None:
         if not all(0.0 <= value < float("inf") for value in vars(self).values()) or not self.chain:
@@ -231,7 +231,8 @@ def prepared_loss(state: ChainState, teaching: ChainTeaching, batch: Prepared) -
         total = total + weights.mirror * parts["mirror"]
     if weights.texture:
         parts["texture"] = lattice_texture_loss(restored, state.dsr.config.cell)
-        total = total + weights.texture * parts["texture"]
+        parts["seam"] = seam_loss(restored, state.dsr.config.cell)
+        total = total + weights.texture * (parts["texture"] + parts["seam"])
     if seen is not None:
         distances = identity_distance(seen.float(), first.float())
         parts["identity"] = distances.mean()
@@ -273,15 +274,6 @@ def backward(state: ChainState, total: Tensor, place: Place) -> list[Tensor]:
     return [torch.nn.utils.clip_grad_norm_(network, GRADIENT_CLIP) for network in networks]
 
 
-def require_finite(what: str, value: Tensor, step: int) -> None:
-    """Raise UserError for a value that is not finite."""
-    if not bool(value.isfinite()):
-        raise UserError(
-            f"the {what} became {float(value)} at step {step}. The last checkpoint is whole: "
-            "continue from it with lower learning rates, or look for a damaged image."
-        )
-
-
 def average_gradients(parameters: list[nn.Parameter], place: Place) -> None:
     """Replace every gradient by its mean over the processes; a missing one counts as zero."""
     if place.world == 1:
@@ -315,20 +307,10 @@ def restore_chain(path: Path, state: ChainState, settings: dict[str, Any]) -> No
     Raises UserError when the file is missing or damaged, or when a setting that shapes the losses differs from the
     interrupted run's.
     """
-    if not path.is_file():
-        raise UserError(f"{path} is missing, so there is nothing to resume: run without --resume.")
-    content = read_pickle(path)
-    if not isinstance(content, dict) or tuple(content) != _KEYS:
-        raise UserError(f"{path} is not a state of train_chain: give another --out, or run without --resume.")
-    saved = content["settings"]
-    differing = [key for key in settings if saved.get(key) != settings[key]]
-    if differing:
-        changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
-        raise UserError(f"{path} belongs to a run with other settings ({changes}). Use the same, or another --out.")
-    for network, name in ((state.dsr, "dsr"), (state.student, "student")):
-        if difference := describe_difference(network.state_dict(), content[name]):
-            raise UserError(f"{path} holds another network: {difference}. Use the code it was made with.")
-        network.load_state_dict(content[name], strict=True)
+    content = read_run_state(path, _KEYS, "train_chain")
+    require_same_settings(path, content["settings"], settings)
+    load_same_network(path, state.dsr, content["dsr"])
+    load_same_network(path, state.student, content["student"])
     state.loss.load_state_dict(content["head"], strict=True)
     for average, values in zip((state.dsr_average, state.student_average), content["averages"], strict=True):
         average.load_state_dict(values)

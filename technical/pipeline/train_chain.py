@@ -45,6 +45,7 @@ from facial_rec.finetune_student import fill_centres, load_start, load_teacher, 
 from facial_rec.finetune_teachers import JointTeacher, joint_teacher
 from facial_rec.finetune_validation import Guard
 from facial_rec.identities import Identities, grouped_order, identities_of
+from facial_rec.run_state import check_run_folder
 from facial_rec.seeds import mixed_seed
 from pipeline.chain_graph import REPORT_EVERY, GraphedStep, prepared_ahead
 from pipeline.chain_run import ChainRun, verification_on
@@ -113,7 +114,7 @@ class Config:
     mirror_weight: float = 0.0
     """Weight of the distance between what the DSR makes of a face and of its mirror image, mirrored back."""
     texture_weight: float = 0.0
-    """Weight of the texture that the DSR's cells repeat."""
+    """Weight of the texture that the DSR's cells repeat, and of the seams between them."""
     chain_weight: float = 1.5
     """Weight of the student's losses, all together, in what both networks learn from."""
     sr_weight: float = 1.0
@@ -198,12 +199,7 @@ def _check_config(cfg: Config) -> None:
         raise UserError(f"--alphas {' '.join(map(str, cfg.alphas))}: expected one or more, above 0 and at most 1.")
     if not 0.0 <= cfg.minutes < math.inf:
         raise UserError(f"--minutes must be 0 or more, found {cfg.minutes}.")
-    if cfg.out.exists() and not cfg.out.is_dir():
-        raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
-    if (cfg.out / "last.pt").is_file() and not cfg.resume:
-        raise UserError(f"{cfg.out} already holds a run: add --resume to go on with it, or choose another --out.")
-    if cfg.resume and not (cfg.out / "last.pt").is_file():
-        raise UserError(f"{cfg.out}/last.pt is missing, so there is nothing to resume: run without --resume.")
+    check_run_folder(cfg.out, cfg.resume)
 
 
 def _weights(cfg: Config) -> ChainWeights:

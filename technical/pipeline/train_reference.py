@@ -37,7 +37,7 @@ from pipeline.provenance import command_of
 from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
-CHAINS = ("chain", "chain_second")  # DSR and EdgeFace at once; the second one was trained on a GPU
+CHAINS = ("chain", "chain_second", "chain_third")  # DSR and EdgeFace at once; the second was trained on a GPU
 NORMALISED = "normalise"  # what is shipped of that EdgeFace: its last layer normalised, which is no training
 STAGES = (
     *("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", "finetune_third", "finetune_fourth"),

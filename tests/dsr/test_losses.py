@@ -23,6 +23,7 @@ from dsr.losses import (
     l1_loss,
     lattice_texture_loss,
     psnr_loss,
+    seam_loss,
     total_variation_loss,
 )
 from dsr.model import PRESETS, Dsr
@@ -105,6 +106,31 @@ def test_lattice_texture_pushes_the_texture_down_and_nothing_else_up(output: tor
     assert float((images.grad * wave).sum()) > 0  # descent takes the wave off
     spectrum = torch.fft.rfft(images.grad.mean(1), dim=-1).abs().mean((0, 1))
     assert float(spectrum[[28, 29, 30, 34, 35, 36]].max()) < 0.05 * float(spectrum[32])
+
+
+def seam(images: np.ndarray, cell: int) -> float:
+    """The same, border by border."""
+    excess = []
+    for axis in (2, 3):
+        steps = np.abs(np.diff(images, axis=axis)).mean(tuple({0, 1, 2, 3} - {axis}))
+        borders = [index for index in range(len(steps)) if (index + 1) % cell == 0]
+        inside = np.delete(steps, borders)
+        excess.append(max(0.0, steps[borders].mean() / inside.mean() - 1.0))
+    return float(np.mean(excess))
+
+
+def test_seams(output: torch.Tensor, faces: torch.Tensor) -> None:
+    smooth = torch.nn.functional.avg_pool2d(faces, 5, 1, padding=2)
+    across = (torch.arange(112) // 7 % 2) * 0.05
+    for images in (output, smooth, smooth + across, smooth + across[:, None]):
+        assert float(seam_loss(images, 7)) == pytest.approx(seam(images.double().numpy(), 7), rel=1e-4, abs=1e-6)
+    assert float(seam_loss(smooth + across, 7)) > float(seam_loss(smooth, 7)) + 0.1
+    images = (smooth + across).requires_grad_(True)
+    seam_loss(images, 7).backward()
+    assert images.grad is not None
+    inside = torch.arange(112) % 7  # 0 and 6 are at a border
+    assert float(images.grad.abs().sum((0, 1, 2))[(inside > 0) & (inside < 6)].max()) == 0.0
+    assert float((images.grad * across).sum()) > 0
 
 
 def test_identity_distance() -> None:
@@ -247,6 +273,10 @@ def test_total_is_the_weighted_sum(embedder: Embedder, output: torch.Tensor, fac
     expected = expected + 0.5 * identity_loss(embedder, output, embed_targets(embedder, faces))
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(parts["pixel"], l1_loss(output, faces).detach())
+    total, parts = DsrLoss(embedder, "l1", 2.0, 0.0, texture_weight=0.3, cell=14)(output, faces)
+    assert list(parts) == ["pixel", "texture", "seam"]
+    expected = 2 * l1_loss(output, faces) + 0.3 * (lattice_texture_loss(output, 14) + seam_loss(output, 14))
+    torch.testing.assert_close(total, expected)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])

@@ -386,8 +386,9 @@ def test_the_share_of_realistic_batches(faces: torch.Tensor) -> None:
 
 
 def test_every_option_of_the_loss_runs(config: Config, edgeface_script: Path) -> None:
-    main(replace(config, epochs=1, edgeface=str(edgeface_script), pixel_loss="psnr", tv_weight=0.1, batch_size=100))
-    assert records(config)[0]["train"].keys() == {"loss", "pixel", "identity", "tv"}
+    weighted = replace(config, pixel_loss="psnr", tv_weight=0.1, texture_weight=0.1)
+    main(replace(weighted, epochs=1, edgeface=str(edgeface_script), batch_size=100))
+    assert records(config)[0]["train"].keys() == {"loss", "pixel", "identity", "tv", "texture", "seam"}
     assert records(config)[0]["step"] == 1, "a batch larger than the set is the whole set"
 
 

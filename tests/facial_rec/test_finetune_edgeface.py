@@ -403,7 +403,7 @@ def test_truncated_and_foreign_states_are_refused(finished: Config, made: Path, 
     with pytest.raises(UserError, match=r"last\.pt is not a readable weights file"):
         main(replace(finished, out=out, resume=True))
     shutil.copy(made / "dsr.pt", last)
-    with pytest.raises(UserError, match=r"last\.pt is not a state of finetune_edgeface"):
+    with pytest.raises(UserError, match=r"last\.pt is not a training state of finetune_edgeface"):
         main(replace(finished, out=out, resume=True))
 
 

@@ -141,5 +141,5 @@ def test_bad_settings_are_refused(config: Config, training_faces: Path) -> None:
 def test_a_file_of_something_else_is_not_resumed(config: Config) -> None:
     config.out.mkdir()
     torch.save({"model": {}}, config.out / "last.pt")
-    with pytest.raises(UserError, match="not a state of train_landmarks"):
+    with pytest.raises(UserError, match="not a training state of train_landmarks"):
         main(replace(config, resume=True))

@@ -174,7 +174,7 @@ def test_two_processes_resume(config: Config, in_processes: Callable[..., list[A
     assert len(losses(again)) == 3
     in_processes(lambda: main(replace(again, resume=True)), 2)
     assert_same_run(again, two)
-    with pytest.raises(UserError, match=r"holds a run with other settings .*processes was 2, is now 1"):
+    with pytest.raises(UserError, match=r"belongs to a run with other settings .*processes was 2, is now 1"):
         main(replace(again, resume=True))
 
 
@@ -201,7 +201,7 @@ def test_a_finished_run_stays_as_it_is(copied: Config, finished: Config) -> None
     ],
 )
 def test_changed_settings_are_refused_on_resume(copied: Config, change: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=rf"copied holds a run with other settings \(.*{words}"):
+    with pytest.raises(UserError, match=rf"copied belongs to a run with other settings \(.*{words}"):
         main(replace(copied, **change))
 
 

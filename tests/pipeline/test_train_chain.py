@@ -161,7 +161,7 @@ def test_the_dsr_is_drawn_to_its_mirror_image(made: Path) -> None:
     state, teaching, batch = parts_of_a_step(made, ChainWeights(0.0, 0.0, 1.0, mirror=3.0, texture=0.5))
     nn.init.normal_(state.dsr.last.weight, std=0.02)  # untrained, it is bicubic, and as good mirrored
     total, parts = chain_loss(state, teaching, batch, CPU)
-    expected = parts["chain"] + 3.0 * parts["mirror"] + 0.5 * parts["texture"]
+    expected = parts["chain"] + 3.0 * parts["mirror"] + 0.5 * (parts["texture"] + parts["seam"])
     assert float(total.detach()) == pytest.approx(float(expected), rel=1e-6)
     batch.generator.manual_seed(0)
     ready = prepare(teaching, batch, CPU)

@@ -1,0 +1,73 @@
+"""facial_rec.run_state: what a resumed training refuses. Each command's own tests run it end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from common.errors import UserError
+from facial_rec.run_state import (
+    check_run_folder,
+    load_same_network,
+    read_run_state,
+    require_finite,
+    require_same_settings,
+)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    path = tmp_path / "run" / "last.pt"
+    path.parent.mkdir()
+    torch.save({"settings": {"seed": 0}, "model": nn.Linear(2, 3).state_dict()}, path)
+    return path
+
+
+def test_a_state_is_read_with_exactly_its_keys(state: Path) -> None:
+    assert read_run_state(state, ("model", "settings"), "train_x")["settings"] == {"seed": 0}
+    for keys in (("settings",), ("settings", "model", "step")):
+        with pytest.raises(UserError, match=r"last\.pt is not a training state of train_x: give another --out"):
+            read_run_state(state, keys, "train_x")
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"last\.pt is not a readable weights file"):
+        read_run_state(state, ("model", "settings"), "train_x")
+    state.unlink()
+    with pytest.raises(UserError, match=r"last\.pt is missing, so there is nothing to resume"):
+        read_run_state(state, ("model", "settings"), "train_x")
+
+
+def test_a_folder_is_fit_for_a_new_run_or_for_resuming(state: Path, tmp_path: Path) -> None:
+    check_run_folder(tmp_path / "new", resume=False)
+    check_run_folder(state.parent, resume=True)
+    with pytest.raises(UserError, match="run already holds a run: add --resume"):
+        check_run_folder(state.parent, resume=False)
+    with pytest.raises(UserError, match=r"new/last\.json is missing, so there is nothing to resume"):
+        check_run_folder(tmp_path / "new", resume=True, state="last.json")
+    with pytest.raises(UserError, match=r"--out .*last\.pt is a file"):
+        check_run_folder(state, resume=False)
+
+
+def test_every_setting_that_differs_is_named(state: Path) -> None:
+    require_same_settings(state, {"seed": 0, "gone": 1}, {"seed": 0})
+    with pytest.raises(UserError, match=r"\(seed was 0, is now 1, new was None, is now 2\)"):
+        require_same_settings(state, {"seed": 0, "same": 3}, {"seed": 1, "same": 3, "new": 2})
+
+
+def test_only_the_same_network_is_loaded(state: Path) -> None:
+    weights = read_run_state(state, ("model", "settings"), "train_x")["model"]
+    network = nn.Linear(2, 3)
+    load_same_network(state, network, weights)
+    assert torch.equal(network.weight, weights["weight"])
+    for other in (nn.Linear(2, 4), nn.Linear(2, 3, bias=False)):
+        with pytest.raises(UserError, match=r"last\.pt holds another network: .* Use the code it was made with"):
+            load_same_network(state, other, weights)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), torch.tensor(float("-inf"))])
+def test_what_is_not_finite_is_refused(value: float | torch.Tensor) -> None:
+    require_finite("loss", torch.tensor(1.0), 0)
+    with pytest.raises(UserError, match=r"the gradient became .* at step 7\. The last checkpoint is whole"):
+        require_finite("gradient", value, 7)
