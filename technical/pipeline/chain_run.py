@@ -19,6 +19,7 @@ from dsr.curves import save_picture
 from dsr.data import FaceReader, SizeChoice
 from dsr.model import Dsr
 from dsr.restored import Restorer
+from dsr.train_dsr import MIXTURES
 from dsr.training import Validation
 from facial_rec.distributed import Place
 from facial_rec.edgeface import EdgeFace
@@ -27,6 +28,7 @@ from facial_rec.finetune_result import choose_mixture, on_device, save_result, s
 from facial_rec.finetune_run import summary
 from facial_rec.finetune_state import Kept
 from facial_rec.finetune_validation import Guard, Verification, score
+from facial_rec.weight_average import interpolate
 from pipeline.chain_training import ChainState, averaged_pair, save_chain
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class ChainRun:
     cfg: Config
     state: ChainState
     original: EdgeFace
+    start: Dsr
+    """The DSR that the training began with."""
     settings: dict[str, Any]
     about: dict[str, Any]
     place: Place
@@ -101,13 +105,13 @@ class ChainRun:
         return record
 
     def finish(self) -> Path:
-        """Choose the recogniser's mixture with the original, write it in all its forms, return the state dict's path.
+        """Mix the DSR with the one it began as, choose the recogniser's mixture with the original, write both.
 
-        Raises UserError when the guard admits none.
+        Returns the path of the recogniser's state dict. Raises UserError when the guard admits none.
         """
         kept = self.state.kept
         assert kept is not None
-        verification = self.verification(load_dsr(self.cfg.out / "dsr.pt", self.place.device)[0])
+        verification = self.verification(self._mixed_dsr())
         best, tried = choose_mixture(self.original, kept.state, self.cfg.alphas, verification, self.guard)
         for mixture in tried:
             print(f"    alpha {mixture.alpha:.2f}: {summary(mixture.report)}")
@@ -122,6 +126,26 @@ class ChainRun:
         save_script(self.cfg.out, self.original, best.state, metadata)
         print(f"Chosen: epoch {kept.epoch}, alpha {best.alpha}. Weights: {self.cfg.out / 'dsr.pt'} and {path}")
         return path
+
+    def _mixed_dsr(self) -> Dsr:
+        """The DSR of `--dsr-alpha`, which replaces the trained one in `dsr.pt` unless it lies there already."""
+        path, alpha = self.cfg.out / "dsr.pt", self.cfg.dsr_alpha
+        dsr, info = load_dsr(path, self.place.device)
+        found, quality = info.metadata.get("alpha", 1.0), info.metadata["validation"]
+        if found not in (1.0, alpha):
+            raise UserError(
+                f"{path} is mixed already, with --dsr-alpha {found}, not {alpha}: the trained one is gone. "
+                "Give the same, or train again in another --out."
+            )
+        if found != alpha:
+            dsr.load_state_dict(interpolate(self.start.state_dict(), dsr.state_dict(), alpha), strict=True)
+            quality = self.quality.run(dsr)
+            save_dsr(path, dsr, {**info.metadata, "alpha": alpha, "validation": quality})
+        if alpha != 1.0:
+            write_json(self.cfg.out / MIXTURES, {"alpha": alpha, "validation": quality})
+            print(f"DSR, alpha {alpha}:")
+            _print_quality(quality)
+        return dsr
 
     def _metadata(self, alpha: float, epoch: int, report: dict[str, dict[str, float]]) -> dict[str, Any]:
         chosen = {"epoch": epoch, "alpha": alpha, "validation": report, "validation_original": self.guard.original}
@@ -142,10 +166,14 @@ def _print_epoch(record: dict[str, Any]) -> None:
     print(f"[epoch {record['epoch']}] {parts} ({record['seconds']:.0f} s)")
     if "validation" in record:
         print(f"    TAR at FMR 1e-3: {summary(record['validation'])}; score {record['score']:.4f}")
-        for size, methods in record["quality"].items():
-            ours, base = methods["dsr"], methods["bicubic"]
-            print(
-                f"    at {size:>2}: PSNR {ours['psnr']:.2f} dB (bicubic {base['psnr']:.2f}), identity loss, original "
-                f"{ours['identity_loss']:.4f} ({base['identity_loss']:.4f})"
-            )
+        _print_quality(record["quality"])
     sys.stdout.flush()
+
+
+def _print_quality(quality: dict[str, dict[str, dict[str, float]]]) -> None:
+    for size, methods in quality.items():
+        ours, base = methods["dsr"], methods["bicubic"]
+        print(
+            f"    at {size:>2}: PSNR {ours['psnr']:.2f} dB (bicubic {base['psnr']:.2f}), identity loss, original "
+            f"{ours['identity_loss']:.4f} ({base['identity_loss']:.4f})"
+        )

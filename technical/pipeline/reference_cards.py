@@ -215,7 +215,8 @@ def _mixed(stage: Mapping[str, Any]) -> str:
 def _card(file: str, about: str, history: Mapping[str, Any], stages: Sequence[str], metrics: Sequence[str]) -> str:
     trained = {stage: history["stages"][stage] for stage in stages}
     parts = [
-        f"`{name}` ({len(one['epochs'])} epochs, {one['seconds'] / 60:.0f} minutes{_elsewhere(one)}{_mixed(one)})"
+        f"`{name}` ({len(one['epochs'])} epochs, {one['seconds'] / 60:.0f} minutes{_elsewhere(one)}"
+        f"{_mixed(one) if file.startswith('dsr') else ''})"
         for name, one in trained.items()
     ]
     seeds = sorted({str(one["config"].get("seed", 0)) for one in trained.values()})

@@ -139,6 +139,8 @@ class Config:
     """Steps of linear warm-up, before the cosine."""
     ema_decay: float = 0.999
     """Decay of the weight averages that are validated and saved."""
+    dsr_alpha: float = 1.0
+    """The DSR that is left at the end: (1 - alpha) that of --dsr + alpha trained."""
     alphas: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 1.0)
     """Mixtures with the original EdgeFace to choose from at the end: (1 - alpha) original + alpha trained."""
     hr_drop: float = 0.02
@@ -197,6 +199,8 @@ def _check_config(cfg: Config) -> None:
             raise UserError(f"--{name.replace('_', '-')} must lie from 0 to 1, found {getattr(cfg, name)}.")
     if not cfg.alphas or not all(0.0 < alpha <= 1.0 for alpha in cfg.alphas):
         raise UserError(f"--alphas {' '.join(map(str, cfg.alphas))}: expected one or more, above 0 and at most 1.")
+    if not 0.0 < cfg.dsr_alpha <= 1.0:
+        raise UserError(f"--dsr-alpha must lie above 0 and be at most 1, found {cfg.dsr_alpha}.")
     if not 0.0 <= cfg.minutes < math.inf:
         raise UserError(f"--minutes must be 0 or more, found {cfg.minutes}.")
     check_run_folder(cfg.out, cfg.resume)
@@ -300,7 +304,7 @@ def _run(
     write_json(cfg.out / "config.json", {**about, **settings, "out": str(cfg.out), "original": before})
     keep_records(cfg.out / "metrics.jsonl", state.epoch)
     return ChainRun(
-        cfg, state, original, settings, about, place, val_faces, people, quality, Guard(before, cfg.hr_drop)
+        cfg, state, original, dsr, settings, about, place, val_faces, people, quality, Guard(before, cfg.hr_drop)
     )
 
 
@@ -328,7 +332,7 @@ def _settings(cfg: Config, faces: FaceReader, world: int, checksums: dict[str, A
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
     free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "save_every", "alphas"}
     free |= {"edgeface", "start_from", "teachers", "dsr", "train_root", "val_root", "validate_every", "hr_drop"}
-    free |= {"cuda_graph", "channels_last", "minutes"}
+    free |= {"cuda_graph", "channels_last", "minutes", "dsr_alpha"}
     kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cfg).items() if key not in free}
     names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
     return {**kept, "training_faces": len(faces), "training_names_sha256": names, "processes": world, **checksums}

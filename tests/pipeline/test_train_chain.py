@@ -314,6 +314,24 @@ def test_resume_gives_the_losses_of_an_uninterrupted_run(
     assert_same_run(config, finished)
 
 
+def test_the_dsr_may_be_mixed_with_the_one_it_began_as(config: Config, finished: Config, made: Path) -> None:
+    main(replace(config, dsr_alpha=0.25))
+    assert records(config) == records(finished)
+    began, trained, mixed = (load_dsr(path / "dsr.pt")[0].state_dict() for path in (made, finished.out, config.out))
+    for key, value in mixed.items():
+        torch.testing.assert_close(value, 0.75 * began[key] + 0.25 * trained[key])
+    said = json.loads((config.out / "mixtures.json").read_text())
+    assert said["alpha"] == load_dsr(config.out / "dsr.pt")[1].metadata["alpha"] == 0.25
+    assert said["validation"] != records(finished)[1]["quality"]
+    (config.out / "mixtures.json").unlink()
+    before = (config.out / "dsr.pt").read_bytes()
+    main(replace(config, dsr_alpha=0.25, resume=True))  # killed right after the DSR was written
+    assert (config.out / "dsr.pt").read_bytes() == before
+    assert json.loads((config.out / "mixtures.json").read_text()) == said
+    with pytest.raises(UserError, match=r"dsr\.pt is mixed already, with --dsr-alpha 0\.25, not 0\.5"):
+        main(replace(config, dsr_alpha=0.5, resume=True))
+
+
 KILL = """
 import os, signal, sys
 from common import cli
@@ -419,6 +437,7 @@ def test_no_mixture_within_the_guard_is_said(config: Config, monkeypatch: pytest
         ({"dsr": "nowhere.pt"}, r"nowhere\.pt is missing"),
         ({"cuda_graph": True}, "--cuda-graph needs a GPU, and --device is cpu"),
         ({"minutes": -1.0}, "--minutes must be 0 or more"),
+        ({"dsr_alpha": 0.0}, "--dsr-alpha must lie above 0 and be at most 1"),
         ({"sizes_per_batch": 0}, "--sizes-per-batch must be at least 1"),
         ({"mirror_weight": -1.0}, "--mirror-weight and --texture-weight must be 0 or more"),
         ({"texture_weight": float("nan")}, "must be 0 or more"),
