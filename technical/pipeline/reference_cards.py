@@ -66,7 +66,7 @@ def main(cfg: Config) -> list[Path]:
     _check_same(results)
     cards = {
         "dsr.md": _dsr_card(folder, "dsr.pt", (*FIRST, *CHAINS), results["canonical"], names, history),
-        "dsr_large.md": _dsr_card(folder, "dsr_large.pt", (*FIRST, *CHAINS, "large"), results["large"], names, history),
+        "dsr_large.md": _dsr_card(folder, "dsr_large.pt", LARGER, results["large"], names, history),
         "edgeface_xxs_dsr.md": _edgeface_card(results, names, history),
         "chain.md": _chain_card(folder),
     }
@@ -95,7 +95,7 @@ def _dsr_card(
 ) -> str:
     model, info = load_dsr(folder / file)
     config = info.config
-    start = " grown from `dsr.pt`" if "large" in stages else ""
+    start = f" grown from the DSR of `{CHAINS[-2]}`" if "large" in stages else ""
     about = (
         f"DSR generator: a square face of 8 to 64 pixels to 112x112. {count_parameters(model):,} parameters "
         f"({config.blocks} blocks of {config.channels} channels{start}), float32. sha256 `{info.sha256}`."
@@ -195,6 +195,7 @@ ONNX = {
 }
 METHODS = ("bicubic", "dsr")
 FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr"))  # the stages that made the DSR, but for the last
+LARGER = (*FIRST, *CHAINS[:-1], "large")
 TUNINGS = (*(stage for stage in STAGES if stage.startswith("finetune")), *CHAINS)
 decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)

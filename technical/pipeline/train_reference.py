@@ -99,11 +99,12 @@ def main(cfg: Config) -> Path:
     fourth_tuned = _finetune(cfg, "finetune_fourth", third, start=third_tuned)
     fourth = _train_dsr(cfg, "dsr_fourth", start=third, second=third_tuned.with_suffix(".pt"))
     fifth_tuned = _finetune(cfg, "finetune_fifth", fourth, start=fourth_tuned)
-    dsr, trained = fourth, fifth_tuned
+    pairs = [(fourth, fifth_tuned)]
     for stage in CHAINS:
-        dsr, trained = _train_chain(cfg, stage, dsr, trained)
+        pairs.append(_train_chain(cfg, stage, *pairs[-1]))
+    dsr, trained = pairs[-1]
     tuned = _normalise(cfg, dsr, trained)
-    large = _train_dsr(cfg, "large", start=dsr)
+    large = _train_dsr(cfg, "large", start=pairs[-2][0])  # grown before the last stage, which is short
     return _collect(cfg, dsr, tuned, large)
 
 

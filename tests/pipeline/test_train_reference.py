@@ -167,7 +167,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--dsr made/chain_third/dsr.pt" in normalised
     assert all("--edgeface face.pt" in words for words in stages if words != normalised)
     assert "--preset large" in large
-    assert "--start-from made/chain_third/dsr.pt" in large
+    assert "--start-from made/chain_second/dsr.pt" in large
     assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/chain", "made/chain_third"]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
