@@ -367,7 +367,7 @@ def _choose_mixture(cfg: Config, validation: Validation, before: dict[str, Tenso
         figures = validation.run(model.eval())
         tried[alpha] = selection_loss(figures, cfg.pixel_weight, cfg.identity_weight), figures
         print(f"[mixture] alpha {alpha}: selection loss {tried[alpha][0]:.4f}")
-        _print_figures(figures)
+        print_figures(figures)
     chosen = min(tried, key=lambda alpha: tried[alpha][0])
     model.load_state_dict(interpolate(before, trained, chosen), strict=True)
     mixtures = [{"alpha": alpha, "selection_loss": loss, "validation": v} for alpha, (loss, v) in tried.items()]
@@ -380,10 +380,11 @@ def _choose_mixture(cfg: Config, validation: Validation, before: dict[str, Tenso
 def _print_epoch(record: dict[str, Any]) -> None:
     parts = ", ".join(f"{name} {value:.4f}" for name, value in record["train"].items())
     print(f"[epoch {record['epoch']}] {parts} ({record['seconds']:.0f} s)")
-    _print_figures(record["validation"])
+    print_figures(record["validation"])
 
 
-def _print_figures(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+def print_figures(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    """Print what `Validation.run` gives, a line for each size."""
     for size, methods in figures.items():
         ours, base = methods["dsr"], methods["bicubic"]
         print(

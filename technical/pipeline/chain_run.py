@@ -19,7 +19,7 @@ from dsr.curves import save_picture
 from dsr.data import FaceReader, SizeChoice
 from dsr.model import Dsr
 from dsr.restored import Restorer
-from dsr.train_dsr import MIXTURES
+from dsr.train_dsr import MIXTURES, print_figures
 from dsr.training import Validation
 from facial_rec.distributed import Place
 from facial_rec.edgeface import EdgeFace
@@ -144,7 +144,7 @@ class ChainRun:
         if alpha != 1.0:
             write_json(self.cfg.out / MIXTURES, {"alpha": alpha, "validation": quality})
             print(f"DSR, alpha {alpha}:")
-            _print_quality(quality)
+            print_figures(quality)
         return dsr
 
     def _metadata(self, alpha: float, epoch: int, report: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -166,14 +166,5 @@ def _print_epoch(record: dict[str, Any]) -> None:
     print(f"[epoch {record['epoch']}] {parts} ({record['seconds']:.0f} s)")
     if "validation" in record:
         print(f"    TAR at FMR 1e-3: {summary(record['validation'])}; score {record['score']:.4f}")
-        _print_quality(record["quality"])
+        print_figures(record["quality"])
     sys.stdout.flush()
-
-
-def _print_quality(quality: dict[str, dict[str, dict[str, float]]]) -> None:
-    for size, methods in quality.items():
-        ours, base = methods["dsr"], methods["bicubic"]
-        print(
-            f"    at {size:>2}: PSNR {ours['psnr']:.2f} dB (bicubic {base['psnr']:.2f}), identity loss, original "
-            f"{ours['identity_loss']:.4f} ({base['identity_loss']:.4f})"
-        )
