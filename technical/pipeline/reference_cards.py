@@ -236,7 +236,8 @@ def _card(file: str, about: str, history: Mapping[str, Any], stages: Sequence[st
 on {history["machine"]}, shared with other work; torch {history["versions"].get("torch")}. Put together at git commit
 `{history["git_commit"]}`{dirty}. Every epoch's figures are in [{HISTORY}]({HISTORY}).
 
-**Measured** on LFW View 2, which had no part in training, and in one choice (the README says which): 6,000 pairs, ten folds; in brackets 95 %
+**Measured** on LFW View 2, which had no part in training, and in one choice
+(the README says which): 6,000 pairs, ten folds; in brackets 95 %
 intervals, people resampled. Printed by `python -m pipeline.evaluate_reference --shared <folder with data/lfw>`.
 Rejecting every pair scores 50 %. TAR at FMR 1e-3 rests on 3 impostor pairs.
 
