@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from common.errors import UserError
-from common.files import read_json, write_json
+from common.files import read_json, write_json, write_with
+from common.paths import find_weights
 from common.runlog import append_record, keep_records, read_records
 from dsr.checkpoint import load_dsr, save_dsr
 from dsr.curves import save_picture
@@ -90,7 +92,10 @@ class ChainRun:
             if last or state.kept is None or score(report) > score(state.kept.report):
                 state.kept = Kept(student, record["epoch"], report)
                 metadata = {**self.about, "settings": self.settings, "epoch": record["epoch"], "validation": quality}
-                save_dsr(out / "dsr.pt", dsr, metadata)
+                if state.dsr_learns:
+                    save_dsr(out / "dsr.pt", dsr, metadata)
+                else:
+                    self._copy_dsr()
                 save_result(out, self.original, student, self._metadata(1.0, record["epoch"], report))
             save_picture(out / "samples" / f"epoch_{record['epoch']:03d}.png", self.quality.grid(dsr))
         keep_records(out / "metrics.jsonl", record["epoch"] - 1)
@@ -127,10 +132,19 @@ class ChainRun:
         print(f"Chosen: epoch {kept.epoch}, alpha {best.alpha}. Weights: {self.cfg.out / 'dsr.pt'} and {path}")
         return path
 
+    def _copy_dsr(self) -> None:
+        """The DSR that did not learn, byte for byte: what was made with it still belongs to it."""
+        source, path = find_weights(self.cfg.dsr), self.cfg.out / "dsr.pt"
+        assert source is not None
+        if not path.is_file():
+            write_with(path, lambda temporary: shutil.copyfile(source, temporary))
+
     def _mixed_dsr(self) -> Dsr:
         """The DSR of `--dsr-alpha`, which replaces the trained one in `dsr.pt` unless it lies there already."""
         path, alpha = self.cfg.out / "dsr.pt", self.cfg.dsr_alpha
         dsr, info = load_dsr(path, self.place.device)
+        if not self.state.dsr_learns:
+            return dsr
         found, quality = info.metadata.get("alpha", 1.0), info.metadata["validation"]
         if found not in (1.0, alpha):
             raise UserError(

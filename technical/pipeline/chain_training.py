@@ -79,6 +79,11 @@ class ChainState:
     kept: Kept | None = None
     """The best student so far; the DSR that belongs to it lies in `dsr.pt`."""
 
+    @property
+    def dsr_learns(self) -> bool:
+        """Whether the DSR is trained at all, or stays as it is."""
+        return next(self.dsr.parameters()).requires_grad
+
     def count(self, parts: Mapping[str, float]) -> None:
         """Add one step's losses to the sums of the epoch."""
         for name, value in parts.items():
@@ -87,7 +92,8 @@ class ChainState:
 
     def moved(self) -> None:
         """After an optimiser step: move the averages along, and count the step."""
-        self.dsr_average.update(self.dsr)
+        if self.dsr_learns:
+            self.dsr_average.update(self.dsr)
         self.student_average.update(self.student)
         self.step += 1
 
@@ -112,6 +118,8 @@ class ChainTeaching:
     mixed_precision: bool = False
     sizes_per_batch: int = 1
     """Parts of a batch that are each reduced to a size of their own."""
+    views: int = 1
+    """How often each face is reduced and restored; the true face is looked at once."""
     memory_format: torch.memory_format = torch.channels_last
     """How the images lie in memory."""
 
@@ -123,9 +131,9 @@ class Prepared:
     high: Tensor
     """`(B, 3, 112, 112)` the true faces, RGB in [0, 1]."""
     enlarged: Tensor
-    """`(B, 3, 112, 112)` the same, reduced and enlarged again."""
+    """`(V B, 3, 112, 112)` the same, each reduced and enlarged again V times, one view after the other."""
     log_sizes: Tensor
-    """`(B, 1, 1, 1)` log2(n / 32) of the n pixels each was reduced to."""
+    """`(V B, 1, 1, 1)` log2(n / 32) of the n pixels each was reduced to."""
     people: Tensor
     """`(B,)`"""
     classes: Tensor
@@ -145,16 +153,20 @@ def fresh_chain(
     ema_decay: float,
     device: torch.device,
 ) -> ChainState:
-    """Copies of both networks that learn, their averages, and one optimiser with a rate for each of them."""
-    dsr, student = copy.deepcopy(dsr).requires_grad_(True), copy.deepcopy(student).requires_grad_(True)
-    dsr = dsr.to(device).to(memory_format=torch.channels_last).train()
+    """Copies of both networks that learn, their averages, and one optimiser with a rate for each of them.
+
+    With a `dsr_rate` of 0 the DSR does not learn.
+    """
+    dsr, student = copy.deepcopy(dsr).requires_grad_(dsr_rate > 0), copy.deepcopy(student).requires_grad_(True)
+    dsr = dsr.to(device).to(memory_format=torch.channels_last).train(dsr_rate > 0)
     student = student.to(device).to(memory_format=torch.channels_last).eval()
     loss.to(device)
     groups = parameter_groups(student, rate, 1.0, weight_decay)
     for decays in (True, False):
         chosen = [parameter for parameter in dsr.parameters() if (parameter.ndim > 1) == decays]
         decay = weight_decay if decays else 0.0
-        groups.append({"params": chosen, "lr": dsr_rate, "scale": dsr_rate / rate, "weight_decay": decay})
+        if dsr_rate > 0:
+            groups.append({"params": chosen, "lr": dsr_rate, "scale": dsr_rate / rate, "weight_decay": decay})
     if centres := list(loss.parameters()):
         groups.append({"params": centres, "lr": rate, "scale": 1.0, "weight_decay": 0.0})
     on_gpu = device.type == "cuda"  # where a step is captured, and its rates must lie in the device's memory
@@ -166,7 +178,8 @@ def fresh_chain(
 def averaged_pair(state: ChainState) -> tuple[Dsr, dict[str, Tensor]]:
     """The averaged DSR, in evaluation mode, and the averaged student's state dict, on CPU."""
     dsr, student = copy.deepcopy(state.dsr), copy.deepcopy(state.student)
-    state.dsr_average.copy_to(dsr)
+    if state.dsr_learns:
+        state.dsr_average.copy_to(dsr)
     state.student_average.copy_to(student)
     plain = {key: value.detach().cpu().contiguous() for key, value in student.state_dict().items()}
     return dsr.eval().requires_grad_(False), plain
@@ -192,7 +205,7 @@ def prepare(teaching: ChainTeaching, batch: Batch, device: torch.device) -> Prep
     people, classes = (numbers.masked_fill(strangers, NO_IDENTITY) for numbers in (batch.people, batch.classes))
     high = obscure(change_scene(images, how, draws), how, draws)
     enlarged, log_sizes = [], []
-    for part in high.tensor_split(teaching.sizes_per_batch):
+    for part in high.tensor_split(teaching.sizes_per_batch) * teaching.views:
         size = teaching.sizes.draw(draws)
         low = teaching.reduction(part, size, draws)
         enlarged.append(F.interpolate(low, size=(HR_SIZE, HR_SIZE), mode="bicubic", align_corners=False))
@@ -208,21 +221,23 @@ def prepare(teaching: ChainTeaching, batch: Batch, device: torch.device) -> Prep
 
 def prepared_loss(state: ChainState, teaching: ChainTeaching, batch: Prepared) -> tuple[Tensor, dict[str, Tensor]]:
     """`chain_loss` of a batch whose faces are ready. It waits for nothing, so that a GPU can capture it."""
-    high, weights = batch.high, teaching.weights
-    with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=teaching.mixed_precision):
+    weights = teaching.weights
+    with torch.autocast(batch.high.device.type, dtype=torch.bfloat16, enabled=teaching.mixed_precision):
         with torch.no_grad():
-            first = teaching.original(high)
-            targets = teaching.targets(first, high)
-            mirrored = _restored_mirrored(state.dsr, batch) if weights.mirror else None
+            first = teaching.original(batch.high)
+            targets = teaching.targets(first, batch.high)
+            mirrored = _restored_mirrored(state.dsr, batch) if weights.mirror and state.dsr_learns else None
         restored = state.dsr.restore(batch.enlarged, batch.log_sizes).float()
         shown = as_evaluated(restored)
-        seen = teaching.original(shown) if weights.identity else None
-        shared = high[: math.ceil(teaching.hr_share * len(high))]
+        seen = teaching.original(shown) if weights.identity and state.dsr_learns else None
+        shared = batch.high[: math.ceil(teaching.hr_share * len(batch.high))]
         sr, hr = state.student(normalise(torch.cat([shown, shared]))).split([len(shown), len(shared)])
-    embedded = Embedded(sr.float(), hr.float(), targets.float(), batch.people, batch.classes)
-    total, parts = state.loss(embedded)
+    total, parts = state.loss(_embedded(teaching.views, sr.float(), hr.float(), targets.float(), batch))
     parts = {"chain": total.detach(), **parts}
     total = weights.chain * total
+    if not state.dsr_learns:
+        return total, parts
+    high = batch.high.repeat(teaching.views, 1, 1, 1)
     if weights.pixel:
         parts["pixel"] = charbonnier_loss(restored, high)
         total = total + weights.pixel * parts["pixel"]
@@ -234,11 +249,23 @@ def prepared_loss(state: ChainState, teaching: ChainTeaching, batch: Prepared) -
         parts["seam"] = seam_loss(restored, state.dsr.config.cell)
         total = total + weights.texture * (parts["texture"] + parts["seam"])
     if seen is not None:
-        distances = identity_distance(seen.float(), first.float())
+        distances = identity_distance(seen.float(), first.float().repeat(teaching.views, 1))
         parts["identity"] = distances.mean()
         counts = (batch.log_sizes.flatten().clamp(max=0.0) + 1.0).exp2() ** weights.size_power
         total = total + weights.identity * (counts * distances).mean()
     return total, parts
+
+
+def _embedded(views: int, sr: Tensor, hr: Tensor, targets: Tensor, batch: Prepared) -> Embedded:
+    """What the student's losses compare: every view of a face beside what is said of the true one.
+
+    The losses take the faces that were embedded in HR as well first, so the views of a face are put side by side.
+    """
+    if views == 1:
+        return Embedded(sr, hr, targets, batch.people, batch.classes)
+    side_by_side = sr.unflatten(0, (views, len(targets))).transpose(0, 1).flatten(0, 1)
+    each = [values.repeat_interleave(views, 0) for values in (hr, targets, batch.people, batch.classes)]
+    return Embedded(side_by_side, *each)
 
 
 def _restored_mirrored(dsr: Dsr, batch: Prepared) -> Tensor:

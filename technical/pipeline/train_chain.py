@@ -93,6 +93,9 @@ class Config:
     """Faces a step and process."""
     sizes_per_batch: int = 1
     """Parts of a batch that are each reduced to a size of their own; large batches want several."""
+    views: int = 1
+    """How often a step reduces and restores each face. What the teachers and the student say of the true face is worked
+    out once for all of them, which makes a view cheaper."""
     degrade_at_once: bool = False
     """Degrade the faces of a realistic batch together, as a GPU needs, instead of one after the other."""
     cuda_graph: bool = False
@@ -130,7 +133,7 @@ class Config:
     hr_share: float = 0.5
     """Part of each batch that the student sees in HR as well; smaller is faster."""
     dsr_learning_rate: float = 5e-4
-    """Peak learning rate of the DSR."""
+    """Peak learning rate of the DSR. 0 leaves it as it is, and its losses out: the student learns alone, much faster."""
     learning_rate: float = 2e-4
     """Peak learning rate of EdgeFace."""
     weight_decay: float = 1e-3
@@ -184,16 +187,17 @@ def _check_config(cfg: Config) -> None:
         raise UserError(f"--cuda-graph needs a GPU, and --device is {cfg.device}: add --device cuda, or leave it out.")
     if cfg.agreement_weight and not cfg.hr_share:
         raise UserError("--agreement-weight compares a face with its HR view: set --hr-share above 0.")
-    least_of = {"epochs": 1, "batch_size": 2, "sizes_per_batch": 1, "validate_every": 1, "save_every": 1}
+    least_of = {"epochs": 1, "batch_size": 2, "sizes_per_batch": 1, "views": 1, "validate_every": 1, "save_every": 1}
     for name, least in least_of.items():
         if getattr(cfg, name) < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, found {getattr(cfg, name)}.")
     for name in ("seed", "warmup_steps", "threads", "val_limit"):
         if getattr(cfg, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
-    for name in ("learning_rate", "dsr_learning_rate"):
-        if not 0.0 < getattr(cfg, name) < 1.0:
-            raise UserError(f"--{name.replace('_', '-')} must lie between 0 and 1, found {getattr(cfg, name)}.")
+    if not 0.0 < cfg.learning_rate < 1.0:
+        raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
+    if not 0.0 <= cfg.dsr_learning_rate < 1.0:
+        raise UserError(f"--dsr-learning-rate must lie from 0 to below 1, found {cfg.dsr_learning_rate}.")
     for name in ("realistic_share", "strangers", "hr_share", "ema_decay", "hr_drop", "weight_decay"):
         if not 0.0 <= getattr(cfg, name) <= 1.0:
             raise UserError(f"--{name.replace('_', '-')} must lie from 0 to 1, found {getattr(cfg, name)}.")
@@ -201,6 +205,8 @@ def _check_config(cfg: Config) -> None:
         raise UserError(f"--alphas {' '.join(map(str, cfg.alphas))}: expected one or more, above 0 and at most 1.")
     if not 0.0 < cfg.dsr_alpha <= 1.0:
         raise UserError(f"--dsr-alpha must lie above 0 and be at most 1, found {cfg.dsr_alpha}.")
+    if not cfg.dsr_learning_rate and cfg.dsr_alpha != 1.0:
+        raise UserError("--dsr-alpha mixes the trained DSR, and with --dsr-learning-rate 0 none is trained: leave it out.")
     if not 0.0 <= cfg.minutes < math.inf:
         raise UserError(f"--minutes must be 0 or more, found {cfg.minutes}.")
     check_run_folder(cfg.out, cfg.resume)
@@ -320,6 +326,7 @@ def _teaching(cfg: Config, original: torch.nn.Module, targets: torch.nn.Module, 
         cfg.hr_share,
         in_bf16(cfg.precision, device),
         cfg.sizes_per_batch,
+        cfg.views,
         _memory_format(cfg),
     )
 
@@ -409,7 +416,7 @@ def _announce(cfg: Config, state: ChainState, faces: int, val_faces: int, place:
     learning = sum(p.numel() for group in state.optimizer.param_groups for p in group["params"])
     steps = cfg.epochs * steps_per_epoch(faces, cfg.batch_size, place.world)
     print(
-        f"[train] DSR and EdgeFace, {learning:,} learning parameters, on {place.world} x {place.device}; {faces:,} "
+        f"[train] {'DSR and EdgeFace' if state.dsr_learns else 'EdgeFace'}, {learning:,} learning parameters, on {place.world} x {place.device}; {faces:,} "
         f"training faces, {val_faces:,} validation faces; {steps:,} steps; epochs {state.epoch + 1} to {cfg.epochs}",
         flush=True,
     )

@@ -29,7 +29,7 @@ from dsr.degradation import canonical_reduce
 from dsr.model import Dsr, preset
 from dsr.training import SCENE, reduction_named
 from facial_rec.distributed import Place
-from facial_rec.edgeface import fix_positions, get_model
+from facial_rec.edgeface import fix_positions, get_model, normalise
 from facial_rec.embedder import load_embedder
 from facial_rec.finetune_losses import FinetuneLoss, LossWeights
 from facial_rec.finetune_state import Batch
@@ -197,6 +197,59 @@ def test_the_identity_loss_counts_by_size(made: Path) -> None:
             total, parts = chain_loss(state, replace(teaching, sizes=SizeChoice.parse([size])), batch, CPU)
             weighed = float(total) - float(parts["chain"])
             assert weighed == pytest.approx(expected * float(parts["identity"]), rel=1e-4)
+
+
+def test_every_view_of_a_face_is_compared_with_what_is_said_of_it(made: Path) -> None:
+    state, teaching, batch = parts_of_a_step(made, ChainWeights(3.0, 0.5, 1.0))
+    nn.init.normal_(state.dsr.last.weight, std=0.02)
+    state.loss = FinetuneLoss(LossWeights(sr=1.0, hr=1.0, agreement=0.5))
+    with torch.no_grad():  # the student is no longer the original, or both terms of it would be the same
+        for parameter in state.student.parameters():
+            parameter.mul_(1.05)
+    several = replace(teaching, sizes=SizeChoice.parse(["8", "16", "32"]), views=3, sizes_per_batch=2, hr_share=0.5)
+    total, parts = chain_loss(state, several, batch, CPU)
+    batch.generator.manual_seed(0)
+    ready = prepare(several, batch, CPU)
+    assert len(ready.enlarged) == len(ready.log_sizes) == 3 * len(ready.high) == 12
+    assert len({float(value) for value in ready.log_sizes.flatten()}) > 1
+    restored = state.dsr.restore(ready.enlarged, ready.log_sizes).detach()
+    shown = as_evaluated(restored)
+    with torch.no_grad():
+        said, seen = state.student(normalise(shown)), teaching.original(shown)
+        first, own = teaching.original(ready.high), state.student(normalise(ready.high))
+    apart: dict[str, list[float]] = {"sr": [], "agreement": [], "identity": [], "pixel": []}
+    for view in range(3):
+        for face in range(4):
+            row = 4 * view + face
+            apart["sr"].append(1.0 - float(torch.cosine_similarity(said[row], first[face], 0)))
+            apart["identity"].append(1.0 - float(torch.cosine_similarity(seen[row], first[face], 0)))
+            difference = (restored[row] - ready.high[face]).double()
+            apart["pixel"].append(float((difference.square() + 1e-6).sqrt().mean()))
+            if face < 2:
+                apart["agreement"].append(1.0 - float(torch.cosine_similarity(said[row], own[face], 0)))
+    for name, values in apart.items():
+        assert float(parts[name].detach()) == pytest.approx(np.mean(values), rel=1e-5), name
+    hr = [1.0 - float(torch.cosine_similarity(own[face], first[face], 0)) for face in range(2)]
+    assert float(parts["hr"]) == pytest.approx(np.mean(hr), rel=1e-5)
+    expected = parts["sr"] + parts["hr"] + 0.5 * parts["agreement"] + 3.0 * parts["pixel"] + 0.5 * parts["identity"]
+    assert float(total.detach()) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_without_a_rate_the_dsr_stays_and_its_losses_are_left_out(made: Path, config: Config) -> None:
+    alone = replace(config, dsr_learning_rate=0.0, views=2, mirror_weight=1.0, texture_weight=1.0)
+    main(alone)
+    assert (alone.out / "dsr.pt").read_bytes() == (made / "dsr.pt").read_bytes()
+    losses = read_records(alone.out / "metrics.jsonl")[-1]["train"]
+    assert losses.keys() == {"loss", "chain", "sr", "hr", "agreement", "contrast", "margin"}
+    trained = torch.load(alone.out / "edgeface_finetuned.pth", weights_only=True)
+    original = torch.load(made / "tiny.pt", weights_only=True)
+    assert any(not torch.equal(trained[key], original[key]) for key in original)
+    again = replace(alone, out=alone.out.with_name("again"))
+    main(replace(again, epochs=1))
+    resumed = json.loads((again.out / "config.json").read_text())
+    assert resumed["dsr_learning_rate"] == 0.0
+    with pytest.raises(UserError, match="epochs"):
+        main(replace(again, resume=True))  # the rate's course is another one
 
 
 def test_nothing_in_a_step_waits_or_comes_from_the_cpu(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,6 +491,9 @@ def test_no_mixture_within_the_guard_is_said(config: Config, monkeypatch: pytest
         ({"cuda_graph": True}, "--cuda-graph needs a GPU, and --device is cpu"),
         ({"minutes": -1.0}, "--minutes must be 0 or more"),
         ({"dsr_alpha": 0.0}, "--dsr-alpha must lie above 0 and be at most 1"),
+        ({"dsr_alpha": 0.5, "dsr_learning_rate": 0.0}, "with --dsr-learning-rate 0 none is trained"),
+        ({"dsr_learning_rate": -1.0}, "--dsr-learning-rate must lie from 0 to below 1"),
+        ({"views": 0}, "--views must be at least 1"),
         ({"sizes_per_batch": 0}, "--sizes-per-batch must be at least 1"),
         ({"mirror_weight": -1.0}, "--mirror-weight and --texture-weight must be 0 or more"),
         ({"texture_weight": float("nan")}, "must be 0 or more"),
