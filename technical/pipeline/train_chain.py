@@ -133,7 +133,7 @@ class Config:
     hr_share: float = 0.5
     """Part of each batch that the student sees in HR as well; smaller is faster."""
     dsr_learning_rate: float = 5e-4
-    """Peak learning rate of the DSR. 0 leaves it as it is, and its losses out: the student learns alone, much faster."""
+    """Peak learning rate of the DSR. 0 leaves it as it is, and its losses out: the student learns alone."""
     learning_rate: float = 2e-4
     """Peak learning rate of EdgeFace."""
     weight_decay: float = 1e-3
@@ -206,7 +206,9 @@ def _check_config(cfg: Config) -> None:
     if not 0.0 < cfg.dsr_alpha <= 1.0:
         raise UserError(f"--dsr-alpha must lie above 0 and be at most 1, found {cfg.dsr_alpha}.")
     if not cfg.dsr_learning_rate and cfg.dsr_alpha != 1.0:
-        raise UserError("--dsr-alpha mixes the trained DSR, and with --dsr-learning-rate 0 none is trained: leave it out.")
+        raise UserError(
+            "--dsr-alpha mixes the trained DSR, and with --dsr-learning-rate 0 none is trained: leave it out."
+        )
     if not 0.0 <= cfg.minutes < math.inf:
         raise UserError(f"--minutes must be 0 or more, found {cfg.minutes}.")
     check_run_folder(cfg.out, cfg.resume)
@@ -415,8 +417,9 @@ def _hours(seconds: float) -> str:
 def _announce(cfg: Config, state: ChainState, faces: int, val_faces: int, place: Place) -> None:
     learning = sum(p.numel() for group in state.optimizer.param_groups for p in group["params"])
     steps = cfg.epochs * steps_per_epoch(faces, cfg.batch_size, place.world)
+    who = "DSR and EdgeFace" if state.dsr_learns else "EdgeFace"
     print(
-        f"[train] {'DSR and EdgeFace' if state.dsr_learns else 'EdgeFace'}, {learning:,} learning parameters, on {place.world} x {place.device}; {faces:,} "
+        f"[train] {who}, {learning:,} learning parameters, on {place.world} x {place.device}; {faces:,} "
         f"training faces, {val_faces:,} validation faces; {steps:,} steps; epochs {state.epoch + 1} to {cfg.epochs}",
         flush=True,
     )

@@ -173,7 +173,13 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert all("--edgeface face.pt" in words for words in stages if words != normalised)
     assert "--preset large" in large
     assert "--start-from made/chain_second/dsr.pt" in large
-    assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/chain", "made/chain_third", "made/chain_fourth"]
+    assert commands.shared == [
+        "made/dsr_second",
+        "made/dsr_third",
+        "made/chain",
+        "made/chain_third",
+        "made/chain_fourth",
+    ]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
