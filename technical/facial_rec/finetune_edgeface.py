@@ -35,11 +35,11 @@ from dsr.restored import Restorer
 from facial_rec.faceset import FaceSet
 from facial_rec.finetune_augment import AUGMENTATIONS
 from facial_rec.finetune_losses import LossWeights
-from facial_rec.finetune_run import FinetuneRun, summary
+from facial_rec.finetune_run import FinetuneRun
 from facial_rec.finetune_state import Batch, Teaching, learning_rate, restore_state, train_step
 from facial_rec.finetune_student import fill_centres, fresh_state, load_start, load_teacher, make_loss
 from facial_rec.finetune_teachers import joint_teacher
-from facial_rec.finetune_validation import Guard, Report, Verification
+from facial_rec.finetune_validation import Guard, Report, Verification, summary
 from facial_rec.identities import Identities, grouped_order, identities_of, split_people
 from facial_rec.run_state import check_run_folder
 

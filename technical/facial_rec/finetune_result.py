@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.files import sha256_of, write_json, write_with
 from facial_rec.edgeface import EMBEDDING_DIM, EdgeFace, count_parameters
 from facial_rec.export import save_torchscript
-from facial_rec.finetune_validation import Guard, Report, Verification
+from facial_rec.finetune_validation import Guard, Report, Verification, score, summary
 from facial_rec.weight_average import interpolate
 
 NAME = "edgeface_finetuned"
@@ -47,6 +47,34 @@ def choose_mixture(
         if guard.better(tried[-1].report, best.report if best else None):
             best = tried[-1]
     return best, tried
+
+
+def save_mixture(
+    out: Path,
+    original: EdgeFace,
+    tuned: Mapping[str, Tensor],
+    alphas: Sequence[float],
+    verification: Verification,
+    guard: Guard,
+    metadata: Callable[[float, Report], dict[str, Any]],
+) -> tuple[Path, Mixture]:
+    """Try the mixtures, print them, and write the best in all its forms; return its state dict's path, and itself.
+
+    `metadata(alpha, report)` is what its files say of the run. Raises UserError when the guard admits none.
+    """
+    best, tried = choose_mixture(original, tuned, alphas, verification, guard)
+    for mixture in tried:
+        print(f"    alpha {mixture.alpha:.2f}: {summary(mixture.report)}")
+    if best is None:
+        raise UserError(
+            f"every mixture loses more than {guard.most} of HR-HR on the validation people: nothing is kept. "
+            "Train with a lower --learning-rate or a higher --hr-weight, or allow more with --hr-drop."
+        )
+    tries = [{"alpha": m.alpha, "score": score(m.report), "hr_loss": guard.loss(m.report)} for m in tried]
+    described = {**metadata(best.alpha, best.report), "mixtures": tries}
+    path = save_result(out, original, best.state, described)
+    save_script(out, original, best.state, described)
+    return path, best
 
 
 def on_device(like: EdgeFace, state: Mapping[str, Tensor], device: torch.device) -> nn.Module:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
 from common.runlog import append_record, keep_records, read_records
 from facial_rec.edgeface import EdgeFace
 from facial_rec.finetune_curves import save_curves
-from facial_rec.finetune_result import choose_mixture, on_device, save_result, save_script
+from facial_rec.finetune_result import on_device, save_mixture, save_result
 from facial_rec.finetune_state import Kept, RunState, averaged_state, save_state
-from facial_rec.finetune_validation import Guard, Report, Verification, score
+from facial_rec.finetune_validation import Guard, Report, Verification, score, summary
 
 
 @dataclass
@@ -45,7 +45,7 @@ class FinetuneRun:
         record = {**record, "validation": report, "score": score(report), "hr_loss": self.guard.loss(report)}
         if self.guard.better(report, state.kept.report if state.kept else None):
             state.kept = Kept(weights, record["epoch"], report)
-            save_result(self.out, self.original, weights, self._metadata(1.0, record["epoch"], report))
+            save_result(self.out, self.original, weights, self._metadata(1.0, report, record["epoch"]))
         keep_records(self.out / "metrics.jsonl", record["epoch"] - 1)
         append_record(self.out / "metrics.jsonl", record)
         save_curves(self.out / "curves.png", read_records(self.out / "metrics.jsonl"), self.guard.original)
@@ -61,18 +61,8 @@ class FinetuneRun:
         """
         state = self.state
         kept = state.kept or Kept(averaged_state(state), state.epoch, {})
-        best, tried = choose_mixture(self.original, kept.state, alphas, self.verification, self.guard)
-        for mixture in tried:
-            print(f"    alpha {mixture.alpha:.2f}: {summary(mixture.report)}")
-        if best is None:
-            raise UserError(
-                f"every mixture loses more than {self.guard.most} of HR-HR on the validation people: nothing is kept. "
-                "Train with a lower --learning-rate or a higher --hr-weight, or allow more with --hr-drop."
-            )
-        tries = [{"alpha": m.alpha, "score": score(m.report), "hr_loss": self.guard.loss(m.report)} for m in tried]
-        metadata = {**self._metadata(best.alpha, kept.epoch, best.report), "mixtures": tries}
-        path = save_result(self.out, self.original, best.state, metadata)
-        save_script(self.out, self.original, best.state, metadata)
+        named = partial(self._metadata, epoch=kept.epoch)
+        path, best = save_mixture(self.out, self.original, kept.state, alphas, self.verification, self.guard, named)
         gained = score(best.report) - score(self.guard.original)
         print(
             f"Chosen: epoch {kept.epoch}, alpha {best.alpha}: LR-HR TAR at FMR 1e-3 {gained:+.4f} on validation people"
@@ -82,14 +72,9 @@ class FinetuneRun:
         print(f"Best weights: {path}. Try them: python -m pipeline.evaluate_pairs --edgeface {path}")
         return path
 
-    def _metadata(self, alpha: float, epoch: int, report: Report) -> dict[str, Any]:
+    def _metadata(self, alpha: float, report: Report, epoch: int) -> dict[str, Any]:
         chosen = {"epoch": epoch, "alpha": alpha, "validation": report, "validation_original": self.guard.original}
         return {**self.about, **chosen, "settings": self.settings}
-
-
-def summary(report: Report) -> str:
-    """The TAR of every protocol and size in one line; where there is none, the cosine to the original."""
-    return ", ".join(f"{name} {figures.get('tar', figures.get('cosine', 0.0)):.4f}" for name, figures in report.items())
 
 
 def _print_epoch(record: dict[str, Any], kept: bool) -> None:

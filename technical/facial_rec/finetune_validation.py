@@ -125,6 +125,11 @@ def score(report: Report) -> float:
     return sum(tars) / len(tars)
 
 
+def summary(report: Report) -> str:
+    """The TAR of every protocol and size in one line; where there is none, the cosine to the original."""
+    return ", ".join(f"{name} {figures.get('tar', figures.get('cosine', 0.0)):.4f}" for name, figures in report.items())
+
+
 @dataclass(frozen=True)
 class Guard:
     """What high resolution may lose against the original."""

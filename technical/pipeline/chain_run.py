@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,9 @@ from dsr.training import Validation
 from facial_rec.distributed import Place
 from facial_rec.edgeface import EdgeFace
 from facial_rec.finetune_curves import save_curves
-from facial_rec.finetune_result import choose_mixture, on_device, save_result, save_script
-from facial_rec.finetune_run import summary
+from facial_rec.finetune_result import on_device, save_mixture, save_result
 from facial_rec.finetune_state import Kept
-from facial_rec.finetune_validation import Guard, Verification, score
+from facial_rec.finetune_validation import Guard, Report, Verification, score, summary
 from facial_rec.weight_average import interpolate
 from pipeline.chain_training import ChainState, averaged_pair, save_chain
 
@@ -96,7 +96,7 @@ class ChainRun:
                     save_dsr(out / "dsr.pt", dsr, metadata)
                 else:
                     self._copy_dsr()
-                save_result(out, self.original, student, self._metadata(1.0, record["epoch"], report))
+                save_result(out, self.original, student, self._metadata(1.0, report, record["epoch"]))
             save_picture(out / "samples" / f"epoch_{record['epoch']:03d}.png", self.quality.grid(dsr))
         keep_records(out / "metrics.jsonl", record["epoch"] - 1)
         append_record(out / "metrics.jsonl", record)
@@ -117,18 +117,8 @@ class ChainRun:
         kept = self.state.kept
         assert kept is not None
         verification = self.verification(self._mixed_dsr())
-        best, tried = choose_mixture(self.original, kept.state, self.cfg.alphas, verification, self.guard)
-        for mixture in tried:
-            print(f"    alpha {mixture.alpha:.2f}: {summary(mixture.report)}")
-        if best is None:
-            raise UserError(
-                f"every mixture loses more than {self.guard.most} of HR-HR on the validation people: none is chosen. "
-                "Train with a lower --learning-rate or a higher --hr-weight, or allow more with --hr-drop."
-            )
-        tries = [{"alpha": m.alpha, "score": score(m.report), "hr_loss": self.guard.loss(m.report)} for m in tried]
-        metadata = {**self._metadata(best.alpha, kept.epoch, best.report), "mixtures": tries}
-        path = save_result(self.cfg.out, self.original, best.state, metadata)
-        save_script(self.cfg.out, self.original, best.state, metadata)
+        named, alphas = partial(self._metadata, epoch=kept.epoch), self.cfg.alphas
+        path, best = save_mixture(self.cfg.out, self.original, kept.state, alphas, verification, self.guard, named)
         print(f"Chosen: epoch {kept.epoch}, alpha {best.alpha}. Weights: {self.cfg.out / 'dsr.pt'} and {path}")
         return path
 
@@ -161,7 +151,7 @@ class ChainRun:
             print_figures(quality)
         return dsr
 
-    def _metadata(self, alpha: float, epoch: int, report: dict[str, dict[str, float]]) -> dict[str, Any]:
+    def _metadata(self, alpha: float, report: Report, epoch: int) -> dict[str, Any]:
         chosen = {"epoch": epoch, "alpha": alpha, "validation": report, "validation_original": self.guard.original}
         return {**self.about, **chosen, "settings": self.settings}
 

@@ -21,7 +21,7 @@ from common.images import decode_image, write_png
 from common.runlog import read_records
 from dsr.checkpoint import save_dsr
 from dsr.model import Dsr, preset
-from facial_rec import finetune_edgeface, finetune_run
+from facial_rec import finetune_edgeface, finetune_result, finetune_run
 from facial_rec.edgeface import get_model
 from facial_rec.embedder import load_embedder
 from facial_rec.finetune_edgeface import Config, main
@@ -105,7 +105,7 @@ def _quick(finished: Config, monkeypatch: pytest.MonkeyPatch) -> None:
         (out / "edgeface_finetuned.pt").touch()
 
     monkeypatch.setattr(finetune_run, "save_curves", touch_curves)
-    monkeypatch.setattr(finetune_run, "save_script", touch_script)
+    monkeypatch.setattr(finetune_result, "save_script", touch_script)
 
 
 def records(config: Config) -> list[dict[str, Any]]:
@@ -236,7 +236,8 @@ def test_resume_gives_the_losses_of_an_uninterrupted_run(
 def test_a_stop_between_any_two_files_is_mended(
     config: Config, finished: Config, write: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, calls = getattr(finetune_run, write), []
+    users = [module for module in (finetune_run, finetune_result) if hasattr(module, write)]
+    whole, calls = getattr(users[0], write), []
 
     def stop_the_last_time(*args: Any) -> Any:
         calls.append(args)
@@ -245,7 +246,8 @@ def test_a_stop_between_any_two_files_is_mended(
         return whole(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetune_run, write, stop_the_last_time)
+        for module in users:
+            patch.setattr(module, write, stop_the_last_time)
         with pytest.raises(KeyboardInterrupt):
             main(config)
     main(replace(config, resume=True))

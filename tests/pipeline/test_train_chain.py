@@ -28,6 +28,7 @@ from dsr.data import SizeChoice
 from dsr.degradation import canonical_reduce
 from dsr.model import Dsr, preset
 from dsr.training import SCENE, reduction_named
+from facial_rec import finetune_result
 from facial_rec.distributed import Place
 from facial_rec.edgeface import fix_positions, get_model, normalise
 from facial_rec.embedder import load_embedder
@@ -35,7 +36,7 @@ from facial_rec.finetune_losses import FinetuneLoss, LossWeights
 from facial_rec.finetune_state import Batch
 from facial_rec.finetune_student import load_teacher
 from facial_rec.margin import CosFaceHead
-from pipeline import chain_run, train_chain
+from pipeline import train_chain
 from pipeline.chain_graph import GraphedStep
 from pipeline.chain_training import (
     ChainTeaching,
@@ -388,7 +389,7 @@ def test_the_dsr_may_be_mixed_with_the_one_it_began_as(config: Config, finished:
 KILL = """
 import os, signal, sys
 from common import cli
-from pipeline import chain_run, train_chain
+from pipeline import train_chain
 whole = train_chain.chain_step
 def step(state, *args):
     if state.step == 3:
@@ -469,7 +470,7 @@ def test_another_run_is_not_resumed(config: Config, finished: Config) -> None:
 
 
 def test_no_mixture_within_the_guard_is_said(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain_run, "choose_mixture", lambda *args: (None, []))
+    monkeypatch.setattr(finetune_result, "choose_mixture", lambda *args: (None, []))
     with pytest.raises(UserError, match=r"every mixture loses more than 1\.0 of HR-HR"):
         main(replace(config, epochs=1))
 
