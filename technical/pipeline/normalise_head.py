@@ -33,9 +33,8 @@ from dsr.restored import Restorer
 from facial_rec import finetune_edgeface
 from facial_rec.finetune_losses import NO_IDENTITY
 from facial_rec.finetune_result import on_device, save_result, save_script
-from facial_rec.finetune_run import summary
 from facial_rec.finetune_student import load_start, load_teacher
-from facial_rec.finetune_validation import Guard, Report, Verification, figures, score
+from facial_rec.finetune_validation import Guard, Report, Verification, figures, score, summary
 from facial_rec.head_normalisation import (
     damping,
     folded,

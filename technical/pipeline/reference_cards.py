@@ -24,7 +24,7 @@ from facial_rec.edgeface import count_parameters, get_model
 from facial_rec.tables import number
 from pipeline.reference_bounds import Names, figures, sizes_of
 from pipeline.reference_tables import fill_in, markdown, tables_of, verification_table
-from pipeline.train_reference import CHAINS, EDGEFACE, HISTORY, LARGE_START, LAST_DSR, STAGES
+from pipeline.train_reference import CHAINS, EDGEFACE, HISTORY, STAGES
 
 RESULTS = "results.json"
 READMES = ("README.md", "technical/facial_rec/README.md")
@@ -65,7 +65,7 @@ def main(cfg: Config) -> list[Path]:
     names = Names(**results["names"])
     _check_same(results)
     cards = {
-        "dsr.md": _dsr_card(folder, "dsr.pt", LAST, results["canonical"], names, history),
+        "dsr.md": _dsr_card(folder, "dsr.pt", (*FIRST, *CHAINS), results["canonical"], names, history),
         "dsr_large.md": _dsr_card(folder, "dsr_large.pt", LARGER, results["large"], names, history),
         "edgeface_xxs_dsr.md": _edgeface_card(results, names, history),
         "chain.md": _chain_card(folder),
@@ -95,7 +95,7 @@ def _dsr_card(
 ) -> str:
     model, info = load_dsr(folder / file)
     config = info.config
-    start = f" grown from the DSR of `{LARGE_START}`" if "large" in stages else ""
+    start = f" grown from the DSR of `{CHAINS[-2]}`" if "large" in stages else ""
     about = (
         f"DSR generator: a square face of 8 to 64 pixels to 112x112. {count_parameters(model):,} parameters "
         f"({config.blocks} blocks of {config.channels} channels{start}), float32. sha256 `{info.sha256}`."
@@ -195,8 +195,7 @@ ONNX = {
 }
 METHODS = ("bicubic", "dsr")
 FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr"))  # the stages that made the DSR, but for the last
-LAST = (*FIRST, *CHAINS[: CHAINS.index(LAST_DSR) + 1])
-LARGER = (*FIRST, *CHAINS[: CHAINS.index(LARGE_START) + 1], "large")
+LARGER = (*FIRST, *CHAINS[:-1], "large")
 TUNINGS = (*(stage for stage in STAGES if stage.startswith("finetune")), *CHAINS)
 decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)

@@ -37,8 +37,7 @@ from pipeline.provenance import command_of
 from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
-CHAINS = ("chain", "chain_second", "chain_third", "chain_fourth")  # the last one trains EdgeFace alone
-LAST_DSR, LARGE_START = "chain_third", "chain_second"  # whose DSRs are shipped, and grown to the larger one
+CHAINS = ("chain", "chain_second", "chain_third")  # DSR and EdgeFace at once; the second was trained on a GPU
 NORMALISED = "normalise"  # what is shipped of that EdgeFace: its last layer normalised, which is no training
 STAGES = (
     *("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", "finetune_third", "finetune_fourth"),
@@ -100,11 +99,12 @@ def main(cfg: Config) -> Path:
     fourth_tuned = _finetune(cfg, "finetune_fourth", third, start=third_tuned)
     fourth = _train_dsr(cfg, "dsr_fourth", start=third, second=third_tuned.with_suffix(".pt"))
     fifth_tuned = _finetune(cfg, "finetune_fifth", fourth, start=fourth_tuned)
-    dsr, trained = fourth, fifth_tuned
+    pairs = [(fourth, fifth_tuned)]
     for stage in CHAINS:
-        dsr, trained = _train_chain(cfg, stage, dsr, trained)
+        pairs.append(_train_chain(cfg, stage, *pairs[-1]))
+    dsr, trained = pairs[-1]
     tuned = _normalise(cfg, dsr, trained)
-    large = _train_dsr(cfg, "large", start=cfg.out / LARGE_START / "dsr.pt")
+    large = _train_dsr(cfg, "large", start=pairs[-2][0])  # grown before the last stage, which is short
     return _collect(cfg, dsr, tuned, large)
 
 

@@ -28,5 +28,8 @@ def test_an_untrained_dsr_is_bicubic_on_both_sets(
     assert other["train"] == other["val"], "the same faces"
     assert other["train"] != pytest.approx(1.0, abs=0.02)
     assert "6 and 6 training and other faces" in capsys.readouterr().out
+    strangers = script["main"](script["Config"](dsr=checkpoints, limit=6, strangers=True, **given))[checkpoints[1]][16]
+    assert strangers["train"] == strangers["val"] != other["train"], "the same faces again, but others"
+    assert "6 and 6 training and other faces, made into nobody's; beside" in capsys.readouterr().out
     with pytest.raises(UserError, match="--limit -1: expected 0 or more"):
         script["main"](script["Config"](limit=-1, **given))

@@ -32,7 +32,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     )
 
 
-CHAIN = [*["pipeline.train_chain"] * 4, "pipeline.normalise_head"]
+CHAIN = [*["pipeline.train_chain"] * 3, "pipeline.normalise_head"]
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -104,7 +104,6 @@ def test_the_recipe_fits_the_commands() -> None:
         ("chain", train_chain.Config),
         ("chain_second", train_chain.Config),
         ("chain_third", train_chain.Config),
-        ("chain_fourth", train_chain.Config),
         ("normalise", normalise_head.Config),
         ("large", train_dsr.Config),
         ("calibrate", calibrate.Config),
@@ -135,7 +134,6 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
         chain,
         second_chain,
         third_chain,
-        last_chain,
         normalised,
         large,
     ) = stages
@@ -164,28 +162,19 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--cuda-graph" not in second_chain, "there is no GPU"
     assert "--dsr made/chain_second/dsr.pt" in third_chain
     assert "--start-from made/chain_second/edgeface_finetuned.pth" in third_chain
-    assert "--dsr made/chain_third/dsr.pt" in last_chain
-    assert "--start-from made/chain_third/edgeface_finetuned.pth" in last_chain
-    assert "--dsr-learning-rate 0.0" in last_chain
-    assert "--edgeface made/chain_fourth/edgeface_finetuned.pth" in normalised
+    assert "--edgeface made/chain_third/edgeface_finetuned.pth" in normalised
     assert "--original face.pt" in normalised
-    assert "--dsr made/chain_fourth/dsr.pt" in normalised
+    assert "--dsr made/chain_third/dsr.pt" in normalised
     assert all("--edgeface face.pt" in words for words in stages if words != normalised)
     assert "--preset large" in large
     assert "--start-from made/chain_second/dsr.pt" in large
-    assert commands.shared == [
-        "made/dsr_second",
-        "made/dsr_third",
-        "made/chain",
-        "made/chain_third",
-        "made/chain_fourth",
-    ]
+    assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/chain", "made/chain_third"]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
-    assert (folder / "dsr.pt").read_text() == "made/chain_fourth"
+    assert (folder / "dsr.pt").read_text() == "made/chain_third"
     assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/normalise"
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
@@ -229,7 +218,7 @@ def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.Monke
     monkeypatch.setattr(train_reference, "REPOSITORY_ROOT", checkpoints.parent)
     install(monkeypatch, Commands())
     main(replace(config, install=True))
-    assert (checkpoints / "dsr.pt").read_text() == "made/chain_fourth"
+    assert (checkpoints / "dsr.pt").read_text() == "made/chain_third"
     assert (checkpoints / "mine.pt").read_text() == "there before"
     listed = {line.split()[1] for line in (checkpoints / "SHA256SUMS").read_text().splitlines()}
     assert listed == set(train_reference.SHIPPED)
