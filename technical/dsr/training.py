@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from common.errors import UserError
 from common.files import write_with
+from common.muon import Muon, split_groups
 from dsr.batch_degradation import BatchDegradation
 from dsr.data import FaceReader, SizeChoice, to_float
 from dsr.degradation import RealisticDegradation, bicubic_enlarge, canonical_reduce, round_to_8bit
@@ -58,6 +59,18 @@ def average_of(model: Dsr, decay: float) -> AveragedModel:
         return averaged.lerp(current, 1.0 - keep) if averaged.is_floating_point() else current
 
     return AveragedModel(model, avg_fn=blend, use_buffers=True)
+
+
+def make_optimizer(
+    model: Dsr, name: Literal["adamw", "muon"], rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW, or Muon with AdamW for what is no matrix; vectors do not decay."""
+    if name == "muon":
+        return Muon(split_groups(model.parameters(), weight_decay), lr=rate, betas=(0.9, 0.99))
+    decays = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decays, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
 
 
 def averaged_dsr(state: RunState) -> Dsr:
@@ -138,7 +151,7 @@ def train_step(
     `mixed_precision` runs both networks, DSR and recogniser, in bfloat16; weights and losses stay float32.
     """
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("scale", 1.0)
     state.network.train()
     with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
         output = state.network(low)
