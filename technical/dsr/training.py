@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from common.errors import UserError
 from common.files import write_with
-from common.muon import Muon, split_groups
+from common.muon import Muon, with_muon
 from dsr.batch_degradation import BatchDegradation
 from dsr.data import FaceReader, SizeChoice, to_float
 from dsr.degradation import RealisticDegradation, bicubic_enlarge, canonical_reduce, round_to_8bit
@@ -65,11 +65,11 @@ def make_optimizer(
     model: Dsr, name: Literal["adamw", "muon"], rate: float, weight_decay: float
 ) -> torch.optim.Optimizer:
     """AdamW, or Muon with AdamW for what is no matrix; vectors do not decay."""
-    if name == "muon":
-        return Muon(split_groups(model.parameters(), weight_decay), lr=rate, betas=(0.9, 0.99))
     decays = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": decays, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if name == "muon":
+        return Muon(with_muon(groups), lr=rate, betas=(0.9, 0.99))
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
 
 

@@ -26,7 +26,7 @@ from dsr import train_dsr, training
 from dsr.checkpoint import load_dsr
 from dsr.model import PRESETS, Dsr
 from dsr.train_dsr import Config, main
-from dsr.training import augment, average_of, learning_rate, selection_loss, steps_per_epoch
+from dsr.training import augment, average_of, learning_rate, make_optimizer, selection_loss, steps_per_epoch
 
 TIMES = {"seconds"}
 
@@ -238,6 +238,36 @@ def test_a_run_on_changed_faces_is_another_run_and_resumes_as_one(
     main(through)
     assert_same_run(scenes, through)
     assert records(scenes)[0]["train"] != records(finished)[0]["train"]
+
+
+def test_a_run_with_muon_is_another_run_and_resumes_as_one(config: Config, finished: Config) -> None:
+    muon = replace(config, optimizer="muon")
+    main(replace(muon, stop_after=1))
+    with pytest.raises(UserError, match="optimizer"):
+        main(replace(config, resume=True))
+    main(replace(muon, resume=True))
+    through = replace(muon, out=config.out.with_name("through"))
+    main(through)
+    assert_same_run(muon, through)
+    assert records(muon)[0]["train"] != records(finished)[0]["train"]
+
+
+def test_muon_moves_kernels_further_than_the_rest() -> None:
+    torch.manual_seed(0)
+    model = Dsr(PRESETS["tiny"])
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = make_optimizer(model, "muon", 1e-3, 0.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-3 * group["scale"]
+    optimizer.step()
+    steps = {
+        name: float((parameter.detach() - before[name]).square().mean().sqrt())
+        for name, parameter in model.named_parameters()
+    }
+    assert steps["position"] == pytest.approx(1e-3, rel=0.01)  # AdamW's first step has every element move the rate
+    assert 0.4e-3 < steps["body.0.conv1.weight"] < 0.8e-3  # 3 x 0.2 x the rate, for wide and square matrices
 
 
 def test_a_run_can_grow_smaller_weights(config: Config, finished: Config) -> None:

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from common import cli
 from common.errors import UserError
 from common.images import write_png
+from common.muon import Muon
 from common.runlog import read_records
 from dsr.checkpoint import load_dsr, save_dsr
 from dsr.data import SizeChoice
@@ -291,6 +292,19 @@ def test_nothing_in_a_step_waits_or_comes_from_the_cpu(made: Path, monkeypatch: 
     assert devices.wrong == set()
 
 
+def test_nothing_in_a_step_of_muon_waits_or_comes_from_the_cpu() -> None:
+    with FakeTensorMode():
+        parameter = nn.Parameter(torch.empty(6, 4, 3, 3, device="cuda"))
+        optimizer = Muon([{"params": [parameter], "muon": True}], lr=1e-3, capturable=True)
+        optimizer.param_groups[0]["lr"] = torch.empty((), device="cuda")
+        parameter.grad = torch.empty(6, 4, 3, 3, device="cuda")
+        optimizer.step()  # makes the state
+        with Devices() as devices:
+            optimizer.step()
+    assert devices.operations > 20
+    assert devices.wrong == set()
+
+
 class Devices(TorchDispatchMode):
     """Notes the operations that touch the CPU, or whose result decides what comes next."""
 
@@ -371,6 +385,18 @@ def test_resume_gives_the_losses_of_an_uninterrupted_run(
     stop_at(step, config, monkeypatch)
     main(replace(config, resume=True))
     assert_same_run(config, finished)
+
+
+def test_a_dsr_may_be_trained_with_muon(
+    config: Config, finished: Config, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    muon = replace(config, optimizer="muon")
+    main(muon)
+    assert records(muon)[1]["train"] != records(finished)[1]["train"]
+    stopped = replace(muon, out=muon.out.with_name("stopped"))
+    stop_at(3, stopped, monkeypatch)
+    main(replace(stopped, resume=True))
+    assert_same_run(stopped, muon)
 
 
 def test_the_dsr_may_be_mixed_with_the_one_it_began_as(config: Config, finished: Config, made: Path) -> None:
