@@ -9,7 +9,6 @@ not seen, its price the time of one face on one thread of onnxruntime, as a rati
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,20 +17,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from onnx import ModelProto
+from torch import Tensor
 
 from common import cli
 from common.errors import UserError
 from common.onnx_session import open_session, session_options
-from common.paths import default_dataset, find_dataset
-from common.progress import progress_bar
 from dsr.data import FaceReader, SizeChoice, evenly_spaced, to_float
 from dsr.degradation import bicubic_enlarge, canonical_reduce
 from dsr.losses import charbonnier_loss
 from dsr.model import Dsr, DsrConfig, preset
 from dsr.quality import psnr
-from dsr.training import GRADIENT_CLIP, average_of, learning_rate, reduce_batch, reduction_named
+from dsr.short_training import ShortTraining, split_root
+from dsr.training import reduce_batch, reduction_named
 from facial_rec.faceset import FaceSet
-from facial_rec.seeds import epoch_order
 from facial_rec.tables import format_table
 from facial_rec.timing import time_in_turns
 from pipeline.export_graphs import Sources, load_sources, onnx_graph
@@ -81,10 +79,10 @@ def main(cfg: Config) -> list[list[str]]:
     """Train and time each design, print the table, and return its rows."""
     if unknown := [name for name in cfg.designs if name not in DESIGNS]:
         raise UserError(f"--designs {', '.join(unknown)}: expected some of {'; '.join(DESIGNS)}.")
-    if cfg.faces < cfg.batch_size or cfg.rounds < 1 or cfg.threads < 1:
-        raise UserError("--faces must be at least --batch-size; --rounds and --threads at least 1.")
+    if cfg.rounds < 1 or cfg.threads < 1:
+        raise UserError("--rounds and --threads must be at least 1.")
     torch.set_num_threads(cfg.threads)
-    train, held = FaceSet(_root(cfg.train_root, "train")), FaceSet(_root(cfg.val_root, "val"))
+    train, held = FaceSet(split_root(cfg.train_root, "train")), FaceSet(split_root(cfg.val_root, "val"))
     reader, val = FaceReader(train), FaceReader(held, evenly_spaced(held.faces, cfg.val_limit))
     high = to_float(val.read(range(len(val))))
     recogniser = load_sources("edgeface", cfg.edgeface, "")
@@ -105,39 +103,16 @@ def main(cfg: Config) -> list[list[str]]:
     return rows
 
 
-def _root(given: Path | None, split: str) -> Path:
-    root = given or default_dataset(split)
-    if root is None:
-        raise UserError(f"dataset/{split}_processed is missing: give --{split}-root, or run dsr.prepare_dataset.")
-    return find_dataset(root)
-
-
 def trained(design: DsrConfig, train: FaceReader, cfg: Config) -> tuple[Dsr, float]:
     """The averaged network after `cfg.faces` faces, and how many a second it was trained on."""
     torch.manual_seed(cfg.seed)
-    model = Dsr(design).to(memory_format=torch.channels_last).train()
-    average = average_of(model, 0.995)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-4)
-    generator = torch.Generator().manual_seed(cfg.seed)
     sizes, reduction = SizeChoice.parse([str(size) for size in SIZES]), reduction_named("canonical")
-    steps = cfg.faces // cfg.batch_size
-    rounds = range(-(-steps * cfg.batch_size // len(train)))
-    order = [index for epoch in rounds for index in epoch_order(len(train), cfg.seed, epoch)]
-    started = time.monotonic()
-    with progress_bar(steps * cfg.batch_size, "training", "face", keep=False) as progress:
-        for step, pixels in enumerate(train.batches(order[: steps * cfg.batch_size], cfg.batch_size)):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, 1e-3, min(100, steps // 10))
-            target, low = reduce_batch(pixels, generator, sizes, reduction, torch.device("cpu"))
-            optimizer.zero_grad()
-            charbonnier_loss(model(low), target).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
-            optimizer.step()
-            average.update_parameters(model)
-            progress.update(len(pixels))
-    module = average.module
-    assert isinstance(module, Dsr)
-    return module.eval(), steps * cfg.batch_size / (time.monotonic() - started)
+
+    def loss_of(model: Dsr, pixels: Tensor, rows: list[int], generator: torch.Generator) -> Tensor:
+        target, low = reduce_batch(pixels, generator, sizes, reduction, torch.device("cpu"))
+        return charbonnier_loss(model(low), target)
+
+    return ShortTraining(cfg.faces, cfg.batch_size, seed=cfg.seed).run(Dsr(design), train, loss_of)
 
 
 @torch.no_grad()

@@ -16,30 +16,24 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from common import cli
 from common.device import Precision, in_bf16
 from common.errors import UserError
-from common.paths import default_dataset, find_dataset
-from common.progress import progress_bar
 from dsr.checkpoint import load_dsr
 from dsr.data import FaceReader, SizeChoice, evenly_spaced, to_float
-from dsr.degradation import canonical_reduce, round_to_8bit
 from dsr.losses import charbonnier_loss, identity_distance
 from dsr.model import Dsr, preset
-from dsr.quality import psnr
-from dsr.training import GRADIENT_CLIP, average_of, learning_rate, reduce_batch, reduction_named
+from dsr.short_training import RATES, ShortTraining, judged, split_root
+from dsr.training import reduce_batch, reduction_named
 from facial_rec.edgeface import EdgeFace, normalise
 from facial_rec.embedder import load_embedder
 from facial_rec.faceset import FaceSet
 from facial_rec.finetune_student import load_teacher
-from facial_rec.finetune_validation import figures
 from facial_rec.identities import identities_of
-from facial_rec.seeds import epoch_order
 from facial_rec.tables import format_table
 
-BATCH = 64
 CPU = torch.device("cpu")
 
 
@@ -103,11 +97,11 @@ def main(cfg: Config) -> dict[str, dict[int, dict[str, float]]]:
     """Train and judge each loss, print the table; return the figures by loss and size."""
     if unknown := [name for name in cfg.losses if name not in LOSSES]:
         raise UserError(f"--losses {', '.join(unknown)}: expected some of {'; '.join(LOSSES)}.")
-    if cfg.batch_size < 1 or cfg.faces < cfg.batch_size or cfg.threads < 1:
-        raise UserError("--batch-size and --threads must be at least 1, --faces at least --batch-size.")
+    if cfg.threads < 1:
+        raise UserError(f"--threads must be at least 1, found {cfg.threads}.")
     torch.set_num_threads(cfg.threads)
-    train = FaceReader(FaceSet(_root(cfg.train_root, "train")))
-    held = FaceSet(_root(cfg.val_root, "val"))
+    train = FaceReader(FaceSet(split_root(cfg.train_root, "train")))
+    held = FaceSet(split_root(cfg.val_root, "val"))
     val = FaceReader(held, evenly_spaced(held.faces, cfg.val_limit))
     embedder, _ = load_teacher(cfg.edgeface, CPU)
     judge = load_embedder(cfg.judge, CPU) if cfg.judge else embedder
@@ -128,16 +122,6 @@ def main(cfg: Config) -> dict[str, dict[int, dict[str, float]]]:
         f"{len(val)} validation faces, judged by {judge.source.path.name}; TAR at FMR 1e-3 and EER in %."
     )
     return found
-
-
-RATES = ("LR-HR TAR", "LR-HR EER", "LR-LR TAR", "LR-LR EER")
-
-
-def _root(given: Path | None, split: str) -> Path:
-    root = given or default_dataset(split)
-    if root is None:
-        raise UserError(f"dataset/{split}_processed is missing: give --{split}-root, or run dsr.prepare_dataset.")
-    return find_dataset(root)
 
 
 def other_photos(people: Tensor, seed: int) -> Tensor:
@@ -179,41 +163,24 @@ def trained(terms: Terms, network: EdgeFace, start: Dsr | None, train: FaceReade
     model = Dsr(preset("default") if start is None else start.config)
     if start is not None:
         model.load_state_dict(start.state_dict(), strict=True)
-    model = model.requires_grad_(True).to(memory_format=torch.channels_last).train()
-    average = average_of(model, 0.995)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    generator, mixed = torch.Generator().manual_seed(cfg.seed), in_bf16(cfg.precision, CPU)
-    sizes, reduction = SizeChoice.parse(cfg.vlr_size), reduction_named("canonical")
+    mixed, sizes, reduction = in_bf16(cfg.precision, CPU), SizeChoice.parse(cfg.vlr_size), reduction_named("canonical")
     others = other_photos(identities_of(train.faces).people, cfg.seed)
-    steps = cfg.faces // cfg.batch_size
-    rounds = range(-(-steps * cfg.batch_size // len(train)))
-    order = [index for epoch in rounds for index in epoch_order(len(train), cfg.seed, epoch)]
-    order = order[: steps * cfg.batch_size]
-    with progress_bar(len(order), "training", "face", keep=False) as progress:
-        for step, pixels in enumerate(train.batches(order, cfg.batch_size)):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, steps, cfg.rate, min(100, steps // 10))
-            target, low = reduce_batch(pixels, generator, sizes, reduction, CPU)
-            rows = torch.tensor(order[step * cfg.batch_size : (step + 1) * cfg.batch_size])
-            swapped = torch.rand(len(rows), generator=generator) < terms.other_photo
-            others_here = others[rows[swapped]].tolist()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-                output = model(low).float()
-                loss = cfg.pixel_weight * charbonnier_loss(output, target)
-                if terms.identity or terms.features:
-                    photo = target.clone()
-                    if others_here:
-                        photo[swapped] = to_float(train.read(others_here))
-                    loss = loss + cfg.identity_weight * _identity_terms(terms, network, output, target, photo)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
-            optimizer.step()
-            average.update_parameters(model)
-            progress.update(len(pixels))
-    module = average.module
-    assert isinstance(module, Dsr)
-    return module.eval()
+
+    def loss_of(model: Dsr, pixels: Tensor, rows: list[int], generator: torch.Generator) -> Tensor:
+        target, low = reduce_batch(pixels, generator, sizes, reduction, CPU)
+        swapped = torch.rand(len(rows), generator=generator) < terms.other_photo
+        others_here = others[torch.tensor(rows)[swapped]].tolist()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            output = model(low).float()
+            loss = cfg.pixel_weight * charbonnier_loss(output, target)
+            if terms.identity or terms.features:
+                photo = target.clone()
+                if others_here:
+                    photo[swapped] = to_float(train.read(others_here))
+                loss = loss + cfg.identity_weight * _identity_terms(terms, network, output, target, photo)
+        return loss
+
+    return ShortTraining(cfg.faces, cfg.batch_size, cfg.rate, cfg.seed).run(model, train, loss_of)[0]
 
 
 def _identity_terms(terms: Terms, network: EdgeFace, output: Tensor, target: Tensor, photo: Tensor) -> Tensor:
@@ -224,24 +191,6 @@ def _identity_terms(terms: Terms, network: EdgeFace, output: Tensor, target: Ten
     features = features_before_the_head(network, output)
     loss = terms.identity * identity_distance(head_of(network, features).float(), wanted).mean()
     return loss if beside is None else loss + terms.features * feature_distance(features.float(), beside)
-
-
-@torch.no_grad()
-def judged(model: Dsr, judge: nn.Module, val: FaceReader, sizes: list[int]) -> dict[int, dict[str, float]]:
-    """By size: mean PSNR in dB, mean identity loss, and TAR at FMR 1e-3 and EER of LR-HR and LR-LR."""
-    high, people = to_float(val.read(range(len(val)))), identities_of(val.faces).people.numpy()
-    true = torch.cat([F.normalize(judge(part).float()) for part in high.split(BATCH)])
-    found = {}
-    for size in sizes:
-        low = canonical_reduce(high, size)
-        restored = torch.cat([round_to_8bit(model(part)) for part in low.split(BATCH)])
-        seen = torch.cat([F.normalize(judge(part).float()) for part in restored.split(BATCH)])
-        row = {"psnr": float(psnr(restored, high).mean()), "identity": float(identity_distance(seen, true).mean())}
-        lr_hr = figures(seen.numpy(), true.numpy(), people)
-        lr_lr = figures(seen.numpy(), seen.numpy(), people, mirrored=True)
-        rates = (lr_hr["tar"], lr_hr["eer"], lr_lr["tar"], lr_lr["eer"])
-        found[size] = {**row, **dict(zip(RATES, rates, strict=True))}
-    return found
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from dsr.model import Dsr, preset
 from dsr.prepare_dataset import ensure_training_data
 from dsr.training import (
     AugmentationName,
+    OptimizerName,
     Reduction,
     RunState,
     Validation,
@@ -122,7 +123,7 @@ class Config:
     augmentation: AugmentationName = "flip"
     """Changes of the faces before they are reduced: mirrored; scene also moves, resizes, relights and softens.
     strangers is scene, and three faces of five become nobody's: parts of two people, features moved."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     """adamw, or muon: Muon for matrices and kernels, which pays from 64 faces a step on, AdamW for the rest."""
     learning_rate: float = 1e-3
     """Peak learning rate; with muon that of what is no matrix, and matrices move three times as far."""

@@ -15,7 +15,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from common.errors import UserError
 from common.files import write_with
-from common.muon import Muon, with_muon
 from dsr.batch_degradation import BatchDegradation
 from dsr.data import FaceReader, SizeChoice, to_float
 from dsr.degradation import RealisticDegradation, bicubic_enlarge, canonical_reduce, round_to_8bit
@@ -24,6 +23,7 @@ from dsr.model import Dsr
 from dsr.quality import psnr, ssim
 from facial_rec.distributed import Place
 from facial_rec.finetune_augment import Augmentation, change_scene, make_strangers, obscure
+from facial_rec.muon import Muon, with_muon
 from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
 from facial_rec.seeds import epoch_order, mixed_seed
 
@@ -61,9 +61,10 @@ def average_of(model: Dsr, decay: float) -> AveragedModel:
     return AveragedModel(model, avg_fn=blend, use_buffers=True)
 
 
-def make_optimizer(
-    model: Dsr, name: Literal["adamw", "muon"], rate: float, weight_decay: float
-) -> torch.optim.Optimizer:
+OptimizerName = Literal["adamw", "muon"]
+
+
+def make_optimizer(model: Dsr, name: OptimizerName, rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW, or Muon with AdamW for what is no matrix; vectors do not decay."""
     decays = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]

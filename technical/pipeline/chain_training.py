@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.files import write_with
-from common.muon import Muon, with_muon
 from dsr.data import SizeChoice
 from dsr.degradation import HR_SIZE, round_to_8bit
 from dsr.losses import charbonnier_loss, identity_distance, lattice_texture_loss, seam_loss
@@ -32,6 +31,7 @@ from facial_rec.finetune_augment import Augmentation, change_scene, make_strange
 from facial_rec.finetune_losses import NO_IDENTITY, Embedded, FinetuneLoss
 from facial_rec.finetune_state import Batch, Kept
 from facial_rec.layer_rates import parameter_groups
+from facial_rec.muon import Muon, with_muon
 from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
 from facial_rec.weight_average import WeightAverage
 

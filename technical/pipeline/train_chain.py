@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -33,7 +33,7 @@ from common.runlog import WandbMode, keep_records, wandb_logger
 from dsr.checkpoint import load_dsr
 from dsr.data import FaceReader, SizeChoice, evenly_spaced
 from dsr.model import Dsr
-from dsr.training import SCENE, Validation, reduction_named, steps_per_epoch
+from dsr.training import SCENE, OptimizerName, Validation, reduction_named, steps_per_epoch
 from facial_rec import finetune_edgeface
 from facial_rec.distributed import Place, joined_processes
 from facial_rec.edgeface import EdgeFace, fix_positions
@@ -132,7 +132,7 @@ class Config:
     """... of the CosFace loss on the training people."""
     hr_share: float = 0.5
     """Part of each batch that the student sees in HR as well; smaller is faster."""
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     """Of the DSR: adamw, or muon, which moves matrices and kernels three times as far as --dsr-learning-rate says, and
     pays from 64 faces a step on. EdgeFace is AdamW's."""
     dsr_learning_rate: float = 5e-4

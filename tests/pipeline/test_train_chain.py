@@ -22,7 +22,6 @@ from torch.utils._pytree import tree_leaves
 from common import cli
 from common.errors import UserError
 from common.images import write_png
-from common.muon import Muon
 from common.runlog import read_records
 from dsr.checkpoint import load_dsr, save_dsr
 from dsr.data import SizeChoice
@@ -37,6 +36,7 @@ from facial_rec.finetune_losses import FinetuneLoss, LossWeights
 from facial_rec.finetune_state import Batch
 from facial_rec.finetune_student import load_teacher
 from facial_rec.margin import CosFaceHead
+from facial_rec.muon import Muon
 from pipeline import train_chain
 from pipeline.chain_graph import GraphedStep
 from pipeline.chain_training import (

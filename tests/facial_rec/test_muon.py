@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.muon import MATRIX_SCALE, Muon, is_matrix, orthogonal, with_muon
+from facial_rec.muon import MATRIX_SCALE, Muon, is_matrix, orthogonal, with_muon
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
