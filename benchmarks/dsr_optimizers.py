@@ -4,8 +4,8 @@
 
 Every optimizer, batch size and peak rate sees the same faces from the same seed, and the same losses, pixels and the
 identity loss of a frozen EdgeFace. With muon the rate is that of what is no matrix; matrices and kernels move
-`facial_rec.muon.MATRIX_SCALE` times as far. Judged on people none was trained on, by --judge: a recogniser that no loss has
-seen says more than the one that all were trained on.
+`facial_rec.muon.MATRIX_SCALE` times as far. Judged on people none was trained on, by --judge: a recogniser that no loss
+has seen says more than the one that all were trained on.
 """
 
 from __future__ import annotations
