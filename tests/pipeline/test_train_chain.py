@@ -36,7 +36,7 @@ from facial_rec.finetune_losses import FinetuneLoss, LossWeights
 from facial_rec.finetune_state import Batch
 from facial_rec.finetune_student import load_teacher
 from facial_rec.margin import CosFaceHead
-from facial_rec.muon import Muon
+from facial_rec.muon import MATRIX_SCALE, Muon, is_matrix
 from pipeline import train_chain
 from pipeline.chain_graph import GraphedStep
 from pipeline.chain_training import (
@@ -387,16 +387,29 @@ def test_resume_gives_the_losses_of_an_uninterrupted_run(
     assert_same_run(config, finished)
 
 
-def test_a_dsr_may_be_trained_with_muon(
-    config: Config, finished: Config, made: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("which", ["dsr_optimizer", "optimizer"])
+def test_either_network_may_be_trained_with_muon(
+    config: Config, finished: Config, monkeypatch: pytest.MonkeyPatch, which: Any
 ) -> None:
-    muon = replace(config, optimizer="muon")
+    muon = replace(config, **{which: "muon"})
     main(muon)
-    assert records(muon)[1]["train"] != records(finished)[1]["train"]
+    assert records(muon)[0]["train"] != records(finished)[0]["train"]
     stopped = replace(muon, out=muon.out.with_name("stopped"))
     stop_at(3, stopped, monkeypatch)
     main(replace(stopped, resume=True))
     assert_same_run(stopped, muon)
+
+
+def test_muon_takes_matrices_of_the_networks_it_is_chosen_for_alone(made: Path) -> None:
+    _, original = load_teacher(str(made / "tiny.pt"), CPU)
+    loss = FinetuneLoss(LossWeights(margin=0.1), CosFaceHead(5, 512))
+    for dsr, student in ((False, False), (True, False), (False, True), (True, True)):
+        state = fresh_chain(load_dsr(made / "dsr.pt")[0], original, loss, 2e-3, 1e-3, 0.0, 0.9, CPU, dsr, student)
+        turned = {id(p) for group in state.optimizer.param_groups if group.get("muon") for p in group["params"]}
+        for network, chosen in ((state.dsr, dsr), (state.student, student), (state.loss, False)):
+            assert {id(p) in turned for p in network.parameters() if is_matrix(p)} == {chosen}
+        scales = {group["scale"] for group in state.optimizer.param_groups if group.get("muon")}
+        assert scales == {rate * MATRIX_SCALE for rate, chosen in ((2.0, dsr), (1.0, student)) if chosen}
 
 
 def test_the_dsr_may_be_mixed_with_the_one_it_began_as(config: Config, finished: Config, made: Path) -> None:
