@@ -153,13 +153,11 @@ def fresh_chain(
     weight_decay: float,
     ema_decay: float,
     device: torch.device,
-    dsr_muon: bool = False,
     muon: bool = False,
 ) -> ChainState:
     """Copies of both networks that learn, their averages, and one optimiser with a rate for each of them.
 
-    With a `dsr_rate` of 0 the DSR does not learn. Muon moves the DSR's matrices with `dsr_muon`, the student's with
-    `muon`, AdamW all else.
+    With a `dsr_rate` of 0 the DSR does not learn. With `muon` Muon moves the DSR's matrices, AdamW all else.
     """
     dsr, student = copy.deepcopy(dsr).requires_grad_(dsr_rate > 0), copy.deepcopy(student).requires_grad_(True)
     dsr = dsr.to(device).to(memory_format=torch.channels_last).train(dsr_rate > 0)
@@ -170,12 +168,11 @@ def fresh_chain(
         chosen = [parameter for parameter in dsr.parameters() if (parameter.ndim > 1) == decays]
         decay = weight_decay if decays else 0.0
         upscaling.append({"params": chosen, "lr": dsr_rate, "scale": dsr_rate / rate, "weight_decay": decay})
-    groups = parameter_groups(student, rate, 1.0, weight_decay)
-    groups = (with_muon(groups) if muon else groups) + (with_muon(upscaling) if dsr_muon else upscaling)
+    groups = parameter_groups(student, rate, 1.0, weight_decay) + (with_muon(upscaling) if muon else upscaling)
     if centres := list(loss.parameters()):
         groups.append({"params": centres, "lr": rate, "scale": 1.0, "weight_decay": 0.0})
     on_gpu = device.type == "cuda"  # where a step is captured, and its rates must lie in the device's memory
-    kind = Muon if muon or dsr_muon else torch.optim.AdamW
+    kind = Muon if muon else torch.optim.AdamW
     optimizer = kind(groups, lr=rate, betas=(0.9, 0.99), fused=on_gpu, capturable=on_gpu)
     averages = WeightAverage(dsr, ema_decay), WeightAverage(student, ema_decay)
     return ChainState(dsr, student, loss, *averages, optimizer)

@@ -133,10 +133,8 @@ class Config:
     hr_share: float = 0.5
     """Part of each batch that the student sees in HR as well; smaller is faster."""
     dsr_optimizer: OptimizerName = "adamw"
-    """Of the DSR: adamw, or muon, which moves matrices and kernels three times as far as --dsr-learning-rate says, and
-    pays from 64 faces a step on."""
-    optimizer: OptimizerName = "adamw"
-    """Of EdgeFace, likewise."""
+    """Of the DSR: adamw, or muon, which moves matrices and kernels three times as far as --dsr-learning-rate says.
+    EdgeFace is AdamW's."""
     dsr_learning_rate: float = 5e-4
     """Peak learning rate of the DSR. 0 leaves it as it is, and its losses out: the student learns alone."""
     learning_rate: float = 2e-4
@@ -251,8 +249,7 @@ def _train(cfg: Config, place: Place) -> Path:
     identities = identities_of(faces.faces, (), 1)
     loss = make_loss(_student_weights(cfg), identities, 0.5, 0.4)
     rates = cfg.dsr_learning_rate, cfg.learning_rate, cfg.weight_decay, cfg.ema_decay
-    muon = cfg.dsr_optimizer == "muon", cfg.optimizer == "muon"
-    state = fresh_chain(dsr, start, loss, *rates, device, *muon)
+    state = fresh_chain(dsr, start, loss, *rates, device, muon=cfg.dsr_optimizer == "muon")
     checksums = {
         "edgeface_sha256": teacher.source.sha256,
         "dsr_sha256": dsr_info.sha256,
