@@ -46,7 +46,7 @@ class ShortTraining:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.faces < self.batch_size:
-            raise UserError("--batch-size must be at least 1, --faces at least --batch-size.")
+            raise UserError("a step needs at least 1 face, and --faces must hold at least one step.")
 
     def run(self, model: Dsr, train: FaceReader, loss_of: LossOf) -> tuple[Dsr, float]:
         """Train `model`; its moving average, in evaluation mode, and faces a second."""

@@ -63,5 +63,5 @@ def test_every_loss_trains_and_is_judged(
     assert f"judged by {active_weights['edgeface'].name}" in printed
     with pytest.raises(UserError, match="--losses lpips: expected some of pixels alone; identity"):
         script["main"](script["Config"](losses=("lpips",), **given))
-    with pytest.raises(UserError, match="--faces at least --batch-size"):
+    with pytest.raises(UserError, match="--faces must hold at least one step"):
         script["main"](script["Config"](faces=1, **given))

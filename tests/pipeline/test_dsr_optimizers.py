@@ -35,8 +35,8 @@ def test_every_optimizer_is_trained_alike_and_judged(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"faces": 3}, "--faces at least --batch-size"),
-        ({"batch_sizes": (0,)}, "--batch-size must be at least 1"),
+        ({"faces": 3}, "--faces must hold at least one step"),
+        ({"batch_sizes": (0,)}, "a step needs at least 1 face"),
         ({"rates": (0.0,)}, r"--rates 0\.0: expected numbers between 0 and 1"),
         ({"threads": 0}, "--threads must be at least 1, found 0"),
     ],
