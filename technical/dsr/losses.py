@@ -187,7 +187,7 @@ class DsrLoss(nn.Module):
     """The weighted sum of the terms; those of weight 0 are not computed.
 
     Calling it gives `(total, parts)`, `parts` holding the unweighted terms by name as detached scalars. With a second
-    embedder, each of the two sees every other face.
+    embedder, each of the two sees every other face, or the second another share of them.
     """
 
     def __init__(
@@ -202,21 +202,30 @@ class DsrLoss(nn.Module):
         second_embedder: nn.Module | None = None,
         texture_weight: float = 0.0,
         cell: int = 7,
+        second_share: float = 0.5,
+        identity_size_power: float = 0.0,
     ) -> None:
-        """`texture_weight` counts for the texture and the seams of cells of `cell` pixels, each a term of its own."""
+        """`texture_weight` counts for the texture and the seams of cells of `cell` pixels, each a term of its own.
+
+        `second_share`, above 0 and below 1, is the part of the faces that the second embedder sees, spread evenly over
+        the batch. The identity loss of faces of n pixels counts (min(n, 32) / 16) to `identity_size_power`.
+        """
         super().__init__()
         if pixel not in PIXEL_LOSSES:
             raise UserError(f"--pixel-loss {pixel} is unknown: expected one of {', '.join(PIXEL_LOSSES)}.")
         if lpips_weight > 0 and lpips is None:
             raise UserError("--lpips-weight is above 0 but no LPIPS backbone was loaded: pass --lpips-backbone.")
         self.embedders = nn.ModuleList([embedder] if second_embedder is None else [embedder, second_embedder])
+        self.second_share = second_share
+        self.identity_size_power = identity_size_power
         self.lpips = lpips
         self.pixel_name, self.pixel_loss = pixel, PIXEL_LOSSES[pixel]
         self.cell = cell
         self.weights = {"pixel": pixel_weight, "identity": identity_weight, "lpips": lpips_weight, "tv": tv_weight}
         self.weights |= {"texture": texture_weight, "seam": texture_weight}
 
-    def forward(self, output: Tensor, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, output: Tensor, target: Tensor, size: int = 16) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of restored faces `output` of `size` pixels and the true ones, both `(B, 3, 112, 112)`."""
         terms: dict[str, Tensor] = {}
         if self.weights["pixel"] > 0:
             terms["pixel"] = self.pixel_loss(output, target)
@@ -231,14 +240,21 @@ class DsrLoss(nn.Module):
             terms["seam"] = seam_loss(output, self.cell)
         if not terms:
             raise UserError("Every loss weight is 0: nothing would be trained.")
-        total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        counts = self.weights | {
+            "identity": self.weights["identity"] * (min(size, 32) / 16) ** self.identity_size_power
+        }
+        total = torch.stack([counts[name] * term for name, term in terms.items()]).sum()
         return total, {name: term.detach() for name, term in terms.items()}
 
     def identity(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean identity loss of two batches `(B, 3, 112, 112)`, face i seen by embedder i modulo their number."""
-        total, count = output.new_zeros(()), len(self.embedders)
-        for index, embedder in enumerate(self.embedders):
-            seen, true = output[index::count], target[index::count]
+        """Mean identity loss of two batches `(B, 3, 112, 112)`, each face seen by one embedder."""
+        if len(self.embedders) == 1:
+            return identity_loss(self.embedders[0], output, embed_targets(self.embedders[0], target))
+        places = torch.arange(len(output) + 1, dtype=torch.float64) * self.second_share
+        by_second = (places + 1e-9).floor().diff() > 0  # of a half: the second, fourth, sixth ... face
+        total = output.new_zeros(())
+        for embedder, sees in zip(self.embedders, (~by_second, by_second), strict=True):
+            seen, true = output[sees], target[sees]
             if len(seen):
                 total = total + len(seen) * identity_loss(embedder, seen, embed_targets(embedder, true))
         return total / len(output)

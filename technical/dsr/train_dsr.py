@@ -10,6 +10,7 @@ torchrun --nproc_per_node=2 -m dsr.train_dsr …
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -79,6 +80,8 @@ class Config:
     """Frozen recogniser of the identity loss: a path, or a name in checkpoints/."""
     second_edgeface: str | None = None
     """A second frozen recogniser of the identity loss, which then sees every other face in place of the first."""
+    second_share: float = 0.5
+    """The part of the faces that the second recogniser sees."""
     train_root: Path | None = None
     """Training faces: a folder or zip; default dataset/train_processed, else a synthetic set is made."""
     val_root: Path | None = None
@@ -108,6 +111,8 @@ class Config:
     """Weight of the pixel loss."""
     identity_weight: float = 0.60
     """Weight of the identity loss, 1 - cosine between embeddings of output and true image."""
+    identity_size_power: float = 0.0
+    """The identity loss of a face of n pixels counts (min(n, 32) / 16) to this power: 1 doubles it at 32."""
     lpips_weight: float = 0.0
     """Weight of LPIPS; above 0 it needs --lpips-backbone."""
     lpips_backbone: Path | None = None
@@ -170,6 +175,10 @@ def _check_config(cfg: Config) -> None:
         raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
     if not 0.0 <= cfg.realistic_share <= 1.0:
         raise UserError(f"--realistic-share must lie between 0 and 1, found {cfg.realistic_share}.")
+    if not 0.0 < cfg.second_share < 1.0:
+        raise UserError(f"--second-share must lie between 0 and 1, found {cfg.second_share}.")
+    if not 0.0 <= cfg.identity_size_power < math.inf:
+        raise UserError(f"--identity-size-power must be 0 or more, found {cfg.identity_size_power}.")
     if not 0.0 <= cfg.ema_decay < 1.0:
         raise UserError(f"--ema-decay must be at least 0 and below 1, found {cfg.ema_decay}.")
     weights = ("pixel_weight", "identity_weight", "lpips_weight", "tv_weight", "texture_weight")
@@ -196,6 +205,8 @@ def _train(cfg: Config, place: Place) -> Path:
         second,
         cfg.texture_weight,
         preset(cfg.preset).cell,
+        cfg.second_share,
+        cfg.identity_size_power,
     )
     train_faces, val_faces = load_data(cfg, place)
     if len(train_faces) < place.world:

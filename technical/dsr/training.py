@@ -156,7 +156,7 @@ def train_step(
     state.network.train()
     with torch.autocast(high.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
         output = state.network(low)
-        total, parts = loss(output.float(), high)
+        total, parts = loss(output.float(), high, low.shape[-1])
     require_finite("loss", total.detach(), state.step)
     state.optimizer.zero_grad(set_to_none=True)
     total.backward()

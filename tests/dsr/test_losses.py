@@ -294,6 +294,30 @@ def test_two_embedders_see_every_other_face_each(
     assert bool((gradient.flatten(1).abs().amax(dim=1) > 0).all()), "every face learns"
 
 
+@pytest.mark.parametrize(
+    ("share", "seen"), [(0.25, [3, 7]), (0.1, [9]), (0.75, [1, 2, 3, 5, 6, 7, 9]), (0.3, [3, 6, 9])]
+)
+def test_the_second_embedder_sees_its_share(
+    embedder: Embedder, other_edgeface: Path, output: torch.Tensor, faces: torch.Tensor, share: float, seen: list[int]
+) -> None:
+    other = load_embedder(other_edgeface)
+    shown, true = (images.repeat(10, 1, 1, 1)[:10] for images in (output, faces))
+    loss = DsrLoss(embedder, pixel_weight=0.0, identity_weight=1.0, second_embedder=other, second_share=share)
+    by_both = [identity_distance(network(shown), network(true)) for network in (embedder, other)]
+    expected = torch.stack([by_both[index in seen][index] for index in range(10)]).mean()
+    torch.testing.assert_close(loss(shown, true)[0], expected)
+
+
+@pytest.mark.parametrize(("size", "factor"), [(8, 0.5**0.75), (16, 1.0), (32, 2**0.75), (64, 2**0.75)])
+def test_identity_counts_more_for_larger_faces(
+    embedder: Embedder, output: torch.Tensor, faces: torch.Tensor, size: int, factor: float
+) -> None:
+    loss = DsrLoss(embedder, "l1", 2.0, 0.5, identity_size_power=0.75)
+    total, parts = loss(output, faces, size)
+    torch.testing.assert_close(total, 2 * parts["pixel"] + 0.5 * factor * parts["identity"])
+    torch.testing.assert_close(parts["identity"], DsrLoss(embedder)(output, faces)[1]["identity"])
+
+
 def test_nothing_to_train_is_refused(embedder: Embedder, faces: torch.Tensor) -> None:
     with pytest.raises(UserError, match="Every loss weight is 0"):
         DsrLoss(embedder, pixel_weight=0.0, identity_weight=0.0)(faces, faces)

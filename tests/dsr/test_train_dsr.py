@@ -182,6 +182,14 @@ def test_a_second_recogniser_has_a_say(config: Config, finished: Config, other_e
         assert ours["train"]["identity"] == pytest.approx(theirs["train"]["identity"], 1e-4)
     with pytest.raises(UserError, match="second_edgeface_sha256 was '"):
         main(replace(config, second_edgeface=None, resume=True))
+    with pytest.raises(UserError, match=r"second_share was 0\.5"):
+        main(replace(config, second_edgeface=str(other_edgeface), second_share=0.25, resume=True))
+
+
+def test_identity_may_count_more_for_larger_faces(config: Config) -> None:
+    main(replace(config, epochs=1, vlr_size=("32",), identity_weight=3.0, identity_size_power=1.0))
+    parts = records(config)[0]["train"]
+    assert parts["loss"] == pytest.approx(8 * parts["pixel"] + 6 * parts["identity"], 1e-4)
 
 
 def test_bf16_gives_nearly_the_losses_of_fp32(config: Config, finished: Config) -> None:
@@ -523,6 +531,10 @@ def test_state_of_another_network_is_refused(copied: Config) -> None:
         ({"learning_rate": float("nan")}, "--learning-rate must lie between 0 and 1"),
         ({"realistic_share": 1.5}, "--realistic-share must lie between 0 and 1, found 1.5"),
         ({"ema_decay": 1.0}, "--ema-decay must be at least 0 and below 1"),
+        ({"second_share": 1.0}, "--second-share must lie between 0 and 1, found 1.0"),
+        ({"second_share": 0.0}, "--second-share must lie between 0 and 1, found 0.0"),
+        ({"identity_size_power": -0.5}, "--identity-size-power must be 0 or more, found -0.5"),
+        ({"identity_size_power": float("nan")}, "--identity-size-power must be 0 or more, found nan"),
         ({"vlr_size": ("4",)}, "--vlr-size 4 is outside 8 to 64"),
         ({"preset": "huge"}, "preset 'huge' is unknown"),
         ({"pixel_weight": -1.0}, "loss weights must be 0 or more"),
