@@ -80,7 +80,7 @@ class Config:
     pixel_weight: float = 8.0
     """Weight of the pixel loss."""
     identity_weight: float = 2.0
-    """Weight of the identity loss; features count 0.3 times as much, as 0.18 does beside 0.60."""
+    """Weight of the identity loss; features count 0.3 times as much."""
     rate: float = 1e-3
     """Peak learning rate."""
     val_limit: int = 1500

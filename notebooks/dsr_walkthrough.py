@@ -24,7 +24,7 @@
 # %% [markdown]
 # ## Your data
 #
-# This is the only cell to change. With `None` everywhere, made-up people are drawn and small networks trained on them.
+# This is the only cell to change. With `None` everywhere, made-up people are drawn, for the shipped networks.
 
 # %%
 FACES = None  # aligned 112x112 faces: a folder per identity, a zip of one, or a folder with train_processed and so on

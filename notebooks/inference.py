@@ -24,8 +24,8 @@
 # %% [markdown]
 # ## Your data
 #
-# This is the only cell to change. With `None` everywhere, people who do not exist are drawn, and small networks are
-# trained on them (a few minutes the first time, nothing after that).
+# This is the only cell to change. With `None` everywhere, people who do not exist are drawn, and the shipped
+# networks used (where one is missing, small ones are trained the first time: a few minutes).
 
 # %%
 FACES = None  # aligned 112x112 faces: a folder per identity, a zip of one, or a folder with train_processed and so on

@@ -46,7 +46,7 @@ public=$page/public/models
 wanted_page="${models[*]} ${RESULTS:-}"
 made=$(cat runs/serve/page 2>/dev/null || true)
 if ! command -v npm >/dev/null; then
-  say "npm is not installed, so the page is not built: the API alone. (On Debian: apt-get install npm, Node 20 or later)"
+  say "npm is not installed, so the page is not built: the API alone. (On Debian: apt-get install npm, Node 20.19 or later)"
 else
   files=(checkpoints "$folder" ${CALIBRATION:+"$CALIBRATION"} ${RESULTS:+"$RESULTS"})
   if ! [ -f "$public/models.json" ] || [ "$made" != "$wanted_page" ] ||

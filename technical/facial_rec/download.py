@@ -13,13 +13,22 @@ from pathlib import Path
 from common.errors import UserError
 from common.fetch import stream
 from common.files import replacing, sha256_of
-from common.paths import REPOSITORY_ROOT
+from common.paths import REPOSITORY_ROOT, find_weights
 from facial_rec.edgeface import VARIANTS, count_parameters, get_model
-from facial_rec.weights import load_strictly, read_state, recognise
+from facial_rec.weights import find_edgeface, load_strictly, read_state, recognise
 
 ADDRESS = "https://gitlab.idiap.ch/bob/bob.paper.tbiom2023_edgeface/-/raw/master/checkpoints/{name}.pt"
 KNOWN_SIZES = {"edgeface_xxs": 5_030_619, "edgeface_xxs_q": 1_734_661, "edgeface_xs_q": 2_993_451}
 """Bytes of the official files, where they are known."""
+
+
+def edgeface_file(weights: str | Path, allow_download: bool = True) -> Path:
+    """The file `weights`, here or in `checkpoints/`; a published name that is not there is downloaded from the authors.
+
+    A published name needs no ending. Raises UserError where there is no such file, and none to download.
+    """
+    path = find_weights(weights) or (find_weights(f"{weights}.pt") if str(weights) in VARIANTS else None)
+    return path or (download_weights(str(weights)) if allow_download else None) or find_edgeface(weights)
 
 
 def download_weights(name: str, folder: Path = REPOSITORY_ROOT / "checkpoints") -> Path | None:

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.paths import find_weights
 from common.shipped import weights_sha256
-from facial_rec.download import download_weights
-from facial_rec.edgeface import EMBEDDING_DIM, INPUT_SIZE, VARIANTS, normalise
-from facial_rec.weights import find_edgeface, first_sentence, load_strictly, read_state, recognise
+from facial_rec.download import edgeface_file
+from facial_rec.edgeface import EMBEDDING_DIM, INPUT_SIZE, normalise
+from facial_rec.weights import first_sentence, load_strictly, read_state, recognise
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def load_embedder(weights: str | Path, device: torch.device | str = "cpu", allow
     authors. TorchScript is tried first. Raises UserError when the file is missing, damaged, holds code, or when any key
     differs from the architecture that its keys name.
     """
-    path = _find(weights) or (download_weights(str(weights)) if allow_download else None) or find_edgeface(weights)
+    path = edgeface_file(weights, allow_download)
     sha256 = weights_sha256(path)  # before the reading: of a damaged file it says more
     print(f"[EdgeFace] Attempting TorchScript load from {weights}")
     try:
@@ -85,11 +84,6 @@ def load_embedder(weights: str | Path, device: torch.device | str = "cpu", allow
         kind = "torchscript"
     embedder = Embedder(network, Source(path, sha256, kind, variant))
     return embedder.to(device)
-
-
-def _find(weights: str | Path) -> Path | None:
-    """The file as it is named, or, for a published name without its ending, `<name>.pt`."""
-    return find_weights(weights) or (find_weights(f"{weights}.pt") if str(weights) in VARIANTS else None)
 
 
 def _load_torchscript(path: Path) -> nn.Module:

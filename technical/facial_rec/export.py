@@ -18,9 +18,10 @@ import torch
 from common import cli
 from common.errors import UserError
 from common.files import replacing, sha256_of
+from facial_rec.download import edgeface_file
 from facial_rec.edgeface import EMBEDDING_DIM, INPUT_SIZE, EdgeFace, count_parameters
 from facial_rec.embedder import Embedder, Source, check_gradient
-from facial_rec.weights import find_edgeface, load_strictly, read_edgeface_state, recognise
+from facial_rec.weights import load_strictly, read_edgeface_state, recognise
 
 TOLERANCE = 1e-5
 BATCH_SIZES = (1, 3, 8)
@@ -40,7 +41,7 @@ class Config:
 
 def main(cfg: Config) -> Path:
     """Write `cfg.out` and return it. Raises UserError if the two networks differ by more than 1e-5."""
-    path = find_edgeface(cfg.edgeface)
+    path = edgeface_file(cfg.edgeface)
     state = read_edgeface_state(path)
     variant, model = recognise(state, path)
     load_strictly(model, state, path)

@@ -65,7 +65,7 @@ class FinetuneRun:
         path, best = save_mixture(self.out, self.original, kept.state, alphas, self.verification, self.guard, named)
         gained = score(best.report) - score(self.guard.original)
         print(
-            f"Chosen: epoch {kept.epoch}, alpha {best.alpha}: LR-HR TAR at FMR 1e-3 {gained:+.4f} on validation people"
+            f"Chosen: epoch {kept.epoch}, alpha {best.alpha}: mean TAR at FMR 1e-3 {gained:+.4f} on validation people"
         )
         if gained <= 0:
             print("[warning] the validation people gain nothing: the original serves as well")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import sha256_of
+from common.shipped import weights_sha256
 from facial_rec.adapters import add_adapters
+from facial_rec.download import edgeface_file
 from facial_rec.edgeface import EMBEDDING_DIM, EdgeFace
 from facial_rec.embedder import Embedder, Source
 from facial_rec.finetune_losses import NO_IDENTITY, FinetuneLoss, LossWeights
@@ -19,7 +20,7 @@ from facial_rec.identities import Identities, require_without_gaps
 from facial_rec.layer_rates import parameter_groups
 from facial_rec.margin import CosFaceHead
 from facial_rec.weight_average import WeightAverage
-from facial_rec.weights import describe_difference, find_edgeface, load_strictly, read_edgeface_state, recognise
+from facial_rec.weights import describe_difference, load_strictly, read_edgeface_state, recognise
 
 PHOTOS_A_CENTRE = 10  # that many embeddings make a good enough mean
 
@@ -30,13 +31,13 @@ def load_teacher(weights: str, device: torch.device) -> tuple[Embedder, EdgeFace
     A state dict, float or int8, and a TorchScript are read alike. Raises UserError for a file that is missing or
     damaged, or whose keys are no known EdgeFace's.
     """
-    path = find_edgeface(weights)
+    path = edgeface_file(weights)
     state = read_edgeface_state(path)
     variant, network = recognise(state, path)
     load_strictly(network, state, path)
     network.eval().requires_grad_(False)
     teacher = copy.deepcopy(network).to(device).to(memory_format=torch.channels_last)
-    return Embedder(teacher, Source(path, sha256_of(path), "state_dict", variant)), network
+    return Embedder(teacher, Source(path, weights_sha256(path), "state_dict", variant)), network
 
 
 def load_start(weights: str | None, original: EdgeFace) -> tuple[EdgeFace, str | None]:
@@ -46,7 +47,7 @@ def load_start(weights: str | None, original: EdgeFace) -> tuple[EdgeFace, str |
     """
     if weights is None:
         return original, None
-    path = find_edgeface(weights)
+    path = edgeface_file(weights)
     state = read_edgeface_state(path)
     if difference := describe_difference(original.state_dict(), state):
         raise UserError(
@@ -54,7 +55,7 @@ def load_start(weights: str | None, original: EdgeFace) -> tuple[EdgeFace, str |
         )
     start = copy.deepcopy(original)
     load_strictly(start, state, path)
-    return start, sha256_of(path)
+    return start, weights_sha256(path)
 
 
 def fresh_state(

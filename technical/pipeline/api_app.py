@@ -20,7 +20,8 @@ from pipeline.face_crops import DSR_BELOW
 DESCRIPTION = f"""Recognise faces, of 16 pixels too: super-resolution (DSR), then EdgeFace, on onnxruntime.
 
 A photo is JPEG, PNG, WebP or BMP, and is forgotten when it is answered; of people who are enrolled the embeddings are
-kept. A face below {DSR_BELOW} pixels goes through the DSR. Every refusal is `{{"error", "message"}}`. The examples are
+kept. A face below {DSR_BELOW} pixels goes through the DSR. Every refusal of a route is
+`{{"error", "message"}}`. The examples are
 answers to made-up faces."""
 
 

@@ -22,8 +22,9 @@ from common.shipped import weights_sha256
 from dsr.checkpoint import load_dsr
 from dsr.degradation import HR_SIZE, round_to_8bit
 from dsr.model import REFERENCE_SIZE, Dsr
+from facial_rec.download import edgeface_file
 from facial_rec.edgeface import EdgeFace, normalise
-from facial_rec.weights import find_edgeface, load_strictly, read_edgeface_state, recognise
+from facial_rec.weights import load_strictly, read_edgeface_state, recognise
 from pipeline.export_check import Array, Rounding
 from pipeline.model_metadata import Kind
 from pipeline.onnx_build import (
@@ -72,7 +73,7 @@ def load_sources(kind: Kind, edgeface: str, dsr: str) -> Sources:
         checksums["dsr"] = info.sha256
         names.append("dsr")
     if kind != "dsr":
-        path = find_edgeface(edgeface)
+        path = edgeface_file(edgeface)
         checksums["edgeface"] = weights_sha256(path)
         state = read_edgeface_state(path)
         name, recogniser = recognise(state, path)

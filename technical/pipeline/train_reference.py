@@ -28,9 +28,9 @@ from common.recipes import read_recipe, read_sections
 from common.runlog import read_records
 from dsr import train_dsr
 from facial_rec import finetune_edgeface
+from facial_rec.download import edgeface_file
 from facial_rec.finetune_result import NAME as FINETUNED
 from facial_rec.tables import format_table
-from facial_rec.weights import find_edgeface
 from pipeline import calibrate, export, normalise_head, train_chain
 from pipeline.model_metadata import Kind
 from pipeline.provenance import command_of
@@ -86,10 +86,10 @@ def main(cfg: Config) -> Path:
     for stage in STAGES:  # hours before they are needed
         if stage.startswith("finetune"):
             for teacher in read_recipe(finetune_edgeface.Config, cfg.recipe, stage).teachers:
-                find_edgeface(teacher)
+                edgeface_file(teacher)
     for stage in CHAINS:
         for teacher in read_recipe(train_chain.Config, cfg.recipe, stage).teachers:
-            find_edgeface(teacher)
+            edgeface_file(teacher)
     first = _train_dsr(cfg, "dsr")
     first_tuned = _finetune(cfg, "finetune", first)
     second = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))

@@ -10,10 +10,11 @@ import torch
 
 from common.errors import UserError
 from common.files import sha256_of
-from facial_rec import download, embedder
+from facial_rec import download, export
 from facial_rec.download import download_weights, verify_download
 from facial_rec.edgeface import EdgeFace, get_model
 from facial_rec.embedder import Embedder, Source, check_gradient, load_embedder
+from facial_rec.finetune_student import load_start, load_teacher
 
 Script = Callable[[torch.nn.Module, Path], Path]
 
@@ -183,6 +184,23 @@ def test_a_shipped_file_that_is_absent_or_another(
     assert "edgeface_xxs_dsr.pth is not the file that SHA256SUMS lists" in capsys.readouterr().err
 
 
+def test_training_and_export_download_a_published_name_too(
+    float_file: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def downloaded(name: str) -> Path:
+        asked.append(name)
+        return float_file
+
+    monkeypatch.setattr(download, "download_weights", downloaded)
+    cpu = torch.device("cpu")
+    original = load_teacher("edgeface_xxs.pt", cpu)[1]
+    load_start("edgeface_xxs", original)
+    export.main(export.Config(edgeface="edgeface_xs_q.pt", out=here / "script.pt"))
+    assert asked == ["edgeface_xxs.pt", "edgeface_xxs", "edgeface_xs_q.pt"]
+
+
 def test_download_can_be_ruled_out(here: Path) -> None:
     with pytest.raises(UserError, match="is missing"):
         load_embedder("edgeface_xxs", allow_download=False)
@@ -193,7 +211,7 @@ def test_offline_says_where_to_get_it_and_where_to_put_it(
     here: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = here / "target"
-    monkeypatch.setattr(embedder, "download_weights", lambda name: download_weights(name, folder))
+    monkeypatch.setattr(download, "download_weights", lambda name: download_weights(name, folder))
     with pytest.raises(UserError) as caught:
         load_embedder(name)
     stem = name.removesuffix(".pt")

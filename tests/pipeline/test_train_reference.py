@@ -82,7 +82,7 @@ class Commands:
 
 def install(monkeypatch: pytest.MonkeyPatch, commands: Commands) -> None:
     monkeypatch.setattr(train_reference, "subprocess", SimpleNamespace(run=commands))
-    monkeypatch.setattr(train_reference, "find_edgeface", Path)
+    monkeypatch.setattr(train_reference, "edgeface_file", Path)
 
 
 def epoch_of(number: int, psnr: float = 24.0) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def test_a_missing_teacher_is_named_before_anything_is_trained(config: Config, m
     def missing(name: str) -> Path:
         raise UserError(f"{name} is missing")
 
-    monkeypatch.setattr(train_reference, "find_edgeface", missing)
+    monkeypatch.setattr(train_reference, "edgeface_file", missing)
     with pytest.raises(UserError, match=r"edgeface_xs_gamma_06\.pt is missing"):
         main(config)
     assert commands.words == []
