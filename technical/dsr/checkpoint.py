@@ -44,16 +44,17 @@ def save_dsr(path: Path, model: Dsr, metadata: Mapping[str, Any]) -> None:
     write_with(path, write)
 
 
-def load_dsr(weights: str | Path, device: torch.device | str = "cpu") -> tuple[Dsr, DsrInfo]:
+def load_dsr(weights: str | Path, device: torch.device | str = "cpu", option: str = "--dsr") -> tuple[Dsr, DsrInfo]:
     """The DSR in `weights` (a path, or a name looked up in `checkpoints/`), in evaluation mode, without gradients.
 
-    Raises UserError for a file that is missing, damaged, holds code, is no DSR, or whose keys do not all match.
+    `option` is what a user names the file with. Raises UserError for a file that is missing, damaged, holds code, is no
+    DSR, or whose keys do not all match.
     """
     path = find_weights(weights)
     if path is None:
         raise UserError(
-            f"{weights} is missing: train one with `python -m dsr.train_dsr`, or give --dsr another file "
-            f"(in evaluations also none: bicubic only).{restoring(weights)}"
+            f"{weights} is missing: train one with `python -m dsr.train_dsr`, or give {option} another file"
+            f"{' (in evaluations also none: bicubic only)' if option == '--dsr' else ''}.{restoring(weights)}"
         )
     sha256 = weights_sha256(path)  # before the reading: of a damaged file it says more
     content = read_pickle(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from common.progress import progress_bar
 from facial_rec.alignment import align_face, template
 from facial_rec.detector import DetectedFace, Detector
 
+ALIGNED = ".lfw_"  # folders of aligned faces, of runs that have not ended, begin so
 CENTRED = "centred.txt"
 _NOBODY_HAS_SO_MANY = 10_000  # photos of one person: the fetcher then loads none into memory
 _CENTRED_SIDE, _CENTRED_AT = 0.58, (0.49, 0.46)  # of the photo; the collection's own detector centred every face
@@ -46,6 +48,14 @@ def fetch_lfw(data_home: Path | None = None) -> Path:
             if not photos.is_dir():
                 raise UserError(f"scikit-learn could not fetch LFW into {home} ({error}).") from error
     return photos
+
+
+def photos_mark(store: ImageStore) -> str:
+    """Ten hex digits that change with the photos: where they lie, their names, sizes and times."""
+    names = [""] if store.root.is_file() else store.names
+    found = [(store.root / name).stat() for name in names]
+    parts = [str(store.root.resolve()), *store.names, *(f"{one.st_size} {one.st_mtime_ns}" for one in found)]
+    return sha256("\n".join(parts).encode()).hexdigest()[:10]
 
 
 def align_photos(store: ImageStore, folder: Path, detector: Detector) -> list[str]:

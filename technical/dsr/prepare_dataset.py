@@ -23,7 +23,7 @@ from common.errors import UserError
 from common.images import ImageStore
 from common.paths import REPOSITORY_ROOT, default_dataset
 from dsr.face_import import assign_splits, import_samples, read_labelled, read_sources
-from dsr.lfw import align_photos, fetch_lfw, remove_aligned
+from dsr.lfw import ALIGNED, align_photos, fetch_lfw, photos_mark, remove_aligned
 from dsr.split_writer import refuse_existing, split_folder, write_splits
 from dsr.synthetic_set import divide, draw_set
 from facial_rec.detector import DetectorName, load_detector
@@ -145,7 +145,7 @@ def prepare_lfw(cfg: Lfw) -> None:
     refuse_existing(cfg.out, ["test"], cfg.overwrite)
     detector = load_detector(cfg.detector, cfg.weights)
     photos = ImageStore(fetch_lfw(cfg.data_home) if cfg.source is None else cfg.source)
-    aligned = cfg.out / f".lfw_{detector.name}"
+    aligned = cfg.out / f"{ALIGNED}{detector.name}_{photos_mark(photos)}"
     centred = align_photos(photos, aligned, detector)
     if centred:
         print(f"{detector.name} found no face in {len(centred)} of {len(photos)} photos: cut out at the usual place.")
@@ -153,7 +153,8 @@ def prepare_lfw(cfg: Lfw) -> None:
     splits = {face.person: "test" for face in faces}
     meta = {**_meta("lfw", cfg), "cut_out_without_detection": centred}
     write_splits(cfg.out, import_samples(faces, splits), {"test": len(faces)}, cfg.vlr_size, meta, cfg.overwrite)
-    remove_aligned(aligned)
+    for left in cfg.out.glob(f"{ALIGNED}*"):  # of other photos or detectors too: runs that were killed
+        remove_aligned(left)
 
 
 def ensure_training_data(seed: int = 0) -> Path:

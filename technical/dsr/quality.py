@@ -19,6 +19,8 @@ def psnr(images: Tensor, reference: Tensor) -> Tensor:
     Raises ValueError for different shapes or integer images (whose differences wrap).
     """
     _check(images, reference)
+    if images.device.type == "mps":  # Metal has no float64
+        images, reference = images.cpu(), reference.cpu()
     error = (images.double() - reference.double()).square().mean(dim=(1, 2, 3))
     return -10.0 * torch.log10(error)
 

@@ -211,7 +211,7 @@ def _train(cfg: Config, place: Place) -> Path:
     train_faces, val_faces = load_data(cfg, place)
     if len(train_faces) < place.world:
         raise UserError(f"{len(train_faces)} training faces cannot be shared by {place.world} processes: use fewer.")
-    start, start_info = load_dsr(cfg.start_from) if cfg.start_from is not None else (None, None)
+    start, start_info = load_dsr(cfg.start_from, option="--start-from") if cfg.start_from is not None else (None, None)
     state = _fresh_state(cfg, place, start)
     before = {key: value.clone() for key, value in state.model.state_dict().items()}
     checksums = {

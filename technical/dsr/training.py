@@ -226,11 +226,12 @@ class Validation:
 def selection_loss(figures: dict[str, dict[str, dict[str, float]]], pixel_weight: float, id_weight: float) -> float:
     """What decides the best epoch: mean over sizes of identity loss and error in dB, relative to bicubic's.
 
-    Identity counts by the ratio of the losses, pixels by `(bicubic PSNR - DSR PSNR) / 10`; each only if it is trained.
+    Identity counts by the ratio of the losses, pixels by `(bicubic PSNR - DSR PSNR) / 10`; each only if it is trained,
+    both if neither is.
     """
     identity = [s["dsr"]["identity_loss"] / max(s["bicubic"]["identity_loss"], 1e-6) for s in figures.values()]
     pixels = [(s["bicubic"]["psnr"] - s["dsr"]["psnr"]) / 10.0 for s in figures.values()]
-    terms = (identity if id_weight > 0 else []) + (pixels if pixel_weight > 0 else [])
+    terms = (identity if id_weight > 0 else []) + (pixels if pixel_weight > 0 else []) or identity + pixels
     return sum(terms) / len(figures)
 
 

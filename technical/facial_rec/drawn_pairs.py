@@ -60,10 +60,18 @@ def _folds_of(people: dict[str, list[str]], genuine_per_person: int, chance: ran
     chance.shuffle(repeated)
     chance.shuffle(single)
     counts = {s: min(genuine_per_person, len(people[s]) * (len(people[s]) - 1) // 2) for s in repeated}
+    folds = _dealt(counts, single, least=0)
+    if min(map(len, folds)) < 2:  # a person alone makes no impostor pair
+        folds = _dealt(counts, single, least=2)
+    return folds
+
+
+def _dealt(counts: dict[str, int], single: Sequence[str], least: int) -> list[list[str]]:
+    """Folds: each person to that with the fewest genuine pairs, first to those with fewer than `least` people."""
     folds: list[list[str]] = [[] for _ in range(FOLDS)]
     loads = [0] * FOLDS
-    for subject in sorted(repeated, key=lambda subject: -counts[subject]):
-        lightest = min(range(FOLDS), key=lambda fold: (loads[fold], len(folds[fold])))
+    for subject in sorted(counts, key=lambda subject: -counts[subject]):
+        lightest = min(range(FOLDS), key=lambda fold: (len(folds[fold]) >= least, loads[fold], len(folds[fold])))
         folds[lightest].append(subject)
         loads[lightest] += counts[subject]
     for subject in single:

@@ -141,6 +141,8 @@ def load_data(cfg: Config) -> tuple[LabelledFaces, LabelledFaces]:
         shift = reference_shift(faces, landmarks, detector) if shift is None else shift
         kept = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
         print(f"[data] {faces.root}: {len(kept):,} of {len(faces):,} faces have a label")
+        if not len(kept):
+            raise UserError(f"{faces.root}: YuNet is sure of no face in it. Are they aligned 112x112 faces?")
         labels = np.stack([onto_template(landmarks[index] + shift) for index in kept])
         sets.append(LabelledFaces(faces, [faces.faces[index] for index in kept], labels))
     train, val = sets

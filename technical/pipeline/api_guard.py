@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,9 +58,10 @@ class Access:
         ):
             raise UserError("The token is too short or no plain text: expected 16 letters and digits or more.")
         for origin in self.origins:
-            parts = urlsplit(origin)
+            parts = _split(origin)
             if (
-                parts.scheme not in ("http", "https")
+                parts is None
+                or parts.scheme not in ("http", "https")
                 or not parts.netloc
                 or origin != f"{parts.scheme}://{parts.netloc}"
             ):
@@ -71,15 +72,14 @@ class Access:
         """Whether somebody can be enrolled or deleted at all."""
         return self.loopback or self.token is not None
 
-    def check_token(self, authorization: str | None) -> None:
-        """Raise ApiError unless this `Authorization` header may see, enrol and delete people."""
+    def check_token(self, given: str | None) -> None:
+        """Raise ApiError unless who gave this bearer token, or none, may see, enrol and delete people."""
         if not self.people_open:
             what = "Started for the network without a token, this server enrols, lists and deletes nobody."
             raise ApiError(403, "people_closed", f"{what} Its owner can set DSR_API_TOKEN.")
         if self.token is None:
             return
-        given = (authorization or "").removeprefix("Bearer ").strip()
-        if not hmac.compare_digest(given.encode(), self.token.encode()):
+        if not hmac.compare_digest((given or "").encode(), self.token.encode()):
             words = "Send the token of this server: `Authorization: Bearer <token>`."
             raise ApiError(401, "no_token", words, {"WWW-Authenticate": "Bearer"})
 
@@ -93,15 +93,25 @@ class Access:
             what = "This is no name of this server. Its owner can add one: --host-name."
             raise ApiError(400, "wrong_host", what)
         origin = headers.get("origin")
-        own = origin is None or urlsplit(origin).netloc == host or origin in self.origins
+        sender = None if origin is None else _split(origin)
+        own = origin is None or origin in self.origins or (sender is not None and sender.netloc == host)
         elsewhere = headers.get("sec-fetch-site") == "cross-site" and origin not in self.origins
         if method not in SAFE_METHODS and (not own or elsewhere):
             what = "Web pages elsewhere may not ask this server. Its owner can let one: --allow-origin."
             raise ApiError(403, "cross_origin", what)
 
     def _is_own(self, host: str) -> bool:
-        name = urlsplit(f"//{host}").hostname or ""
+        parts = _split(f"//{host}")
+        name = "" if parts is None else parts.hostname or ""
         return is_loopback(name) or name in self.hosts
+
+
+def _split(address: str) -> SplitResult | None:
+    """The parts of an address, or None where it is none, such as one with half a bracket."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
 
 
 def is_loopback(host: str) -> bool:

@@ -59,7 +59,7 @@ def with_token(
     given: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
 ) -> None:
     """Let nobody pass without the token, where there is one. Raises ApiError as `Access.check_token`."""
-    access_of(request).check_token(None if given is None else f"{given.scheme} {given.credentials}")
+    access_of(request).check_token(None if given is None else given.credentials.strip())
 
 
 Serving = Annotated[Service, Depends(service_of)]

@@ -176,7 +176,7 @@ class EmbeddingCache:
         except (OSError, sqlite3.OperationalError) as error:
             raise UserError(
                 f"The cache {self.path} cannot be used ({error}). Is it writable, is there room, does another process "
-                "hold it? Give --cache another file."
+                "hold it? Set DSR_CACHE to another file (pipeline.calibrate: --cache)."
             ) from error
         except sqlite3.DatabaseError as error:
             raise self._damage(str(error)) from error

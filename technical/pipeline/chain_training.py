@@ -344,6 +344,8 @@ def restore_chain(path: Path, state: ChainState, settings: dict[str, Any]) -> No
     state.loss.load_state_dict(content["head"], strict=True)
     for average, values in zip((state.dsr_average, state.student_average), content["averages"], strict=True):
         average.load_state_dict(values)
+    for saved, ours in zip(content["optimizer"]["param_groups"], state.optimizer.param_groups, strict=True):
+        saved.update({key: ours[key] for key in ("fused", "capturable")})  # of this device, not of the one before
     state.optimizer.load_state_dict(content["optimizer"])
     state.epoch, state.step = content["counters"]["epoch"], content["counters"]["step"]
     state.sums = content["sums"]

@@ -133,8 +133,8 @@ def _impostors(people: Ints, most: int, rng: np.random.Generator) -> Ints:
     return np.stack([found // images, found % images], axis=1)
 
 
-def refuse_lfw(path: Path, subjects: Sequence[str]) -> None:
-    """Raise UserError when the set looks like LFW (see the module's head)."""
+def refuse_lfw(path: Path, subjects: Sequence[str], option: str = "--images") -> None:
+    """Raise UserError when the set, named with `option`, looks like LFW (see the module's head)."""
     parts = {part.lower() for part in (*path.parts, *path.resolve().parts)}
     found = sum(sha256(plain_name(name).encode()).hexdigest()[:12] in LFW_NAMES for name in set(subjects))
     why = None
@@ -145,7 +145,7 @@ def refuse_lfw(path: Path, subjects: Sequence[str]) -> None:
     if why is not None:
         raise UserError(
             f"{path} looks like LFW ({why}). LFW is the test set: thresholds chosen on it would make every figure "
-            "measured with them worthless. Give --images other people, such as dataset/val_processed."
+            f"measured with them worthless. Give {option} other people, such as dataset/val_processed."
         )
 
 

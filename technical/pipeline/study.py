@@ -264,8 +264,8 @@ def _root(given: Path | None, split: str) -> Path:
 
 
 def _check_people(train: FaceSet, val: FaceSet, unlabelled: tuple[str, ...]) -> None:
-    for faces in (train, val):
-        refuse_lfw(faces.root, faces.subjects)
+    for faces, option in ((train, "--train-root"), (val, "--val-root")):
+        refuse_lfw(faces.root, faces.subjects, option)
     shared = sorted((set(train.subjects) & set(val.subjects)) - set(unlabelled))
     if shared:
         named = ", ".join(shared[:5])

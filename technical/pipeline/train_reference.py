@@ -174,7 +174,7 @@ def _finetune(cfg: Config, stage: str, dsr: Path, start: Path | None = None) -> 
         out=out,
         resume=(out / "last.pt").is_file(),
     )
-    if not tuned.is_file():
+    if not tuned.with_suffix(".pt").is_file():  # the TorchScript comes last
         _run("facial_rec.finetune_edgeface", settings)
     return tuned
 

@@ -209,6 +209,11 @@ def test_images_are_listed_in_order_and_the_rest_ignored(store: ImageStore) -> N
     assert len(store) == 2
 
 
+def test_an_archive_cannot_name_a_place_outside(tmp_path: Path) -> None:
+    members = {"/elsewhere/ann.png": png(), "../ann.png": png(), "ann/1.png": png()}
+    assert ImageStore(make_zip(tmp_path / "faces.zip", members)).names == ["ann/1.png"]
+
+
 def test_images_are_read_by_name(store: ImageStore) -> None:
     assert np.array_equal(store.read("ben/2.png"), sample())
     assert store.read_bytes("ben/2.png") == MEMBERS["ben/2.png"]

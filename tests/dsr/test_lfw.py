@@ -93,6 +93,23 @@ def test_a_killed_run_goes_on(stub: Stub, photos: Path, tmp_path: Path) -> None:
         main(Config(Lfw(source=photos, out=tmp_path / "out")))
 
 
+def test_a_killed_run_of_other_photos_leaves_none_in_the_split(stub: Stub, photos: Path, tmp_path: Path) -> None:
+    stub.fail_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        main(Config(Lfw(source=photos, out=tmp_path / "out")))
+    stub.calls, stub.fail_at = 0, -1
+    write_png(photos / "Ann_Lee/Ann_Lee_0001.png", photo(7))  # corrected
+    (photos / "Ann_Lee/Ann_Lee_0002.png").rename(photos / "Ann_Lee/Ann_Lee_0000.png")
+    main(Config(Lfw(source=photos, out=tmp_path / "out")))
+    assert stub.calls == 3
+    hr = tmp_path / "out/test_processed/hr_images"
+    assert sorted(path.name for path in hr.iterdir()) == ["Ann_Lee_0001.png", "Ann_Lee_0002.png", "Bob_0001.png"]
+    for number, seed in ((1, 1), (2, 7)):  # numbered again, in the order of the names
+        face = align_face(photo(seed), stub.detect(photo(seed))[1].landmarks)
+        assert np.array_equal(np.asarray(Image.open(hr / f"Ann_Lee_000{number}.png")), face)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test_processed"]
+
+
 def archive(home: Path, name: str, photos: Path) -> None:
     """What scikit-learn's fetcher looks for before it downloads."""
     folder = home / "lfw_home"

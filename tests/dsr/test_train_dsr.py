@@ -541,6 +541,7 @@ def test_state_of_another_network_is_refused(copied: Config) -> None:
         ({"pixel_weight": 0.0, "identity_weight": 0.0}, "at least one of them above 0"),
         ({"lpips_weight": 1.0}, r"Download https://download\.pytorch\.org"),
         ({"edgeface": "no.pt"}, r"no\.pt is missing"),
+        ({"start_from": "no.pt"}, r"no\.pt is missing: .* or give --start-from another file\.$"),
         ({"train_root": Path("no")}, "no does not exist"),
         ({"device": "gpu"}, "--device gpu is not a device torch knows"),
         ({"alphas": (1.5,)}, "--alphas 1.5: expected numbers above 0 and at most 1"),
@@ -663,6 +664,7 @@ def test_selection_counts_only_what_is_trained() -> None:
     assert selection_loss(figures, 1.0, 0.0) == pytest.approx(-0.05)
     assert selection_loss(figures, 0.0, 1.0) == pytest.approx(0.75)
     assert selection_loss(figures, 1.0, 1.0) == pytest.approx(0.70)
+    assert selection_loss(figures, 0.0, 0.0) == pytest.approx(0.70), "of a run on LPIPS alone, both tell"
 
 
 def test_an_out_that_is_a_file_is_refused(config: Config, tmp_path: Path) -> None:

@@ -50,6 +50,19 @@ def test_counts() -> None:
         assert abs(sum(labels) - 14) <= 3
 
 
+@pytest.mark.parametrize("people", [{"many": 8, "few": 12, "single": 0}, {"many": 9, "few": 1, "single": 10}])
+def test_no_fold_is_left_without_impostors(people: dict[str, int]) -> None:
+    photos = {"many": 5, "few": 2, "single": 1}
+    names = folder(**{f"{kind}{index:02d}": photos[kind] for kind, n in people.items() for index in range(n)})
+    pairs = pairs_from_people(names)
+    impostors = Counter(pair.fold for pair in pairs.pairs if not pair.genuine)
+    assert sorted(impostors) == list(range(10))
+    of_fold = [
+        {s for p in pairs.pairs if p.fold == fold for s in (p.first_subject, p.second_subject)} for fold in range(10)
+    ]
+    assert all(len(group) == 2 for group in of_fold)
+
+
 @pytest.mark.parametrize("wanted", [1, 37, 400])
 def test_the_number_of_impostors_can_be_chosen(wanted: int) -> None:
     assert int((~pairs_from_people(MANY, impostors=wanted).genuine).sum()) == wanted

@@ -18,6 +18,7 @@ from common.runlog import read_records
 from facial_rec import train_landmarks
 from facial_rec.alignment import ARCFACE_TEMPLATE
 from facial_rec.detector import DetectedFace
+from facial_rec.faceset import FaceSet
 from facial_rec.landmark_refiner import LandmarkRefiner
 from facial_rec.landmark_training import fresh_state, landmark_errors, landmark_loss, train_step
 from facial_rec.train_landmarks import Config, main
@@ -136,6 +137,20 @@ def test_bad_settings_are_refused(config: Config, training_faces: Path) -> None:
         main(replace(config, resume=True))
     with pytest.raises(UserError, match="4 people are in both training and validation"):
         main(replace(config, val_root=training_faces / "train"))
+
+
+def test_faces_that_yunet_does_not_see_are_named(
+    config: Config, training_faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = train_landmarks.label_faces
+
+    def unseen(faces: FaceSet, *rest: Any) -> Any:
+        labels = labelled(faces, *rest)
+        return np.full_like(labels, np.nan) if faces.root.name == "val" else labels
+
+    monkeypatch.setattr(train_landmarks, "label_faces", unseen)
+    with pytest.raises(UserError, match="val: YuNet is sure of no face in it"):
+        main(config)
 
 
 def test_a_file_of_something_else_is_not_resumed(config: Config) -> None:

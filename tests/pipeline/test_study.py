@@ -219,10 +219,10 @@ def test_nobody_is_trained_on_and_validated_on(cfg: Config, tmp_path: Path, face
 
 
 @pytest.mark.parametrize("which", ["train_root", "val_root"])
-def test_lfw_is_refused(cfg: Config, tmp_path: Path, which: str) -> None:
+def test_the_test_set_is_refused(cfg: Config, tmp_path: Path, which: str) -> None:
     renamed = tmp_path / "lfw_112"
     (tmp_path / ("train" if which == "train_root" else "val")).rename(renamed)
-    with pytest.raises(UserError, match="looks like LFW"):
+    with pytest.raises(UserError, match=f"looks like LFW.*Give --{which.replace('_', '-')} other people"):
         study.main(replace(cfg, **{which: renamed}))
 
 

@@ -387,6 +387,21 @@ def test_resume_gives_the_losses_of_an_uninterrupted_run(
     assert_same_run(config, finished)
 
 
+def test_a_resumed_run_steps_as_its_device_wants(
+    config: Config, finished: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(2, config, monkeypatch)
+    path = config.out / "last.pt"
+    content = torch.load(path, weights_only=True)
+    for group in content["optimizer"]["param_groups"]:
+        group.update(fused=True, capturable=True)  # as on a GPU, where a step is captured
+    torch.save(content, path)
+    main(replace(config, resume=True))
+    assert_same_run(config, finished)
+    groups = torch.load(path, weights_only=True)["optimizer"]["param_groups"]
+    assert not any(group["fused"] or group["capturable"] for group in groups)
+
+
 def test_the_dsr_may_be_trained_with_muon(config: Config, finished: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     muon = replace(config, dsr_optimizer="muon")
     main(muon)

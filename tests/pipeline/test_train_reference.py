@@ -195,6 +195,10 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     install(monkeypatch, killed := Commands())
     main(config)
     assert killed.modules()[0] == "dsr.train_dsr", "killed before the mixture: it is made up for"
+    (config.out / "finetune" / "edgeface_finetuned.pt").unlink()  # the .pth is there from the first good epoch on
+    install(monkeypatch, killed := Commands())
+    main(config)
+    assert killed.modules()[0] == "facial_rec.finetune_edgeface", "killed before its end: it goes on"
 
 
 def test_a_missing_teacher_is_named_before_anything_is_trained(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ def test_people_need_the_token_where_there_is_one(make: Make, photo: PhotoFile) 
         for wrong in ("Bearer wrong", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN}x", b"Bearer \xe9"):
             assert on_people(client, image, authorization=wrong) == [401] * 3
         assert on_people(client, image, authorization=f"Bearer {TOKEN}") == [201, 200, 200]
+        assert on_people(client, image, authorization=f"bearer {TOKEN}") == [201, 200, 200], "any case, RFC 9110"
         refused = client.get("/people")
         assert refused.headers["www-authenticate"] == "Bearer"
         assert client.post("/embed", files={"image": image}).status_code == 200
@@ -69,6 +70,7 @@ def test_pages_elsewhere_may_not_ask(make: Make, photo: PhotoFile) -> None:
     for headers in (
         {"origin": "https://example.org"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://localhost:9000"},
         {"sec-fetch-site": "cross-site"},
     ):
@@ -93,7 +95,7 @@ def test_one_page_elsewhere_may_be_let_in(make: Make, photo: PhotoFile) -> None:
         answer = client.post("/embed", files={"image": photo((0, 0, 90))}, headers={"origin": origin})
         assert answer.status_code == status
         assert answer.headers.get("access-control-allow-origin") == (origin if status == 200 else None)
-    for wrong in ("*", "example.org", "https://example.org/page", "ftp://example.org"):
+    for wrong in ("*", "http://[", "example.org", "https://example.org/page", "ftp://example.org"):
         with pytest.raises(UserError, match="--allow-origin"):
             Access(loopback=True, origins=(wrong,))
 
@@ -106,6 +108,7 @@ def test_other_names_of_the_server(make: Make) -> None:
         ("[::1]:8000", 200),
         ("evil.test:8000", 400),
         ("", 400),
+        ("[", 400),
     ):
         answer = client.get("/healthz", headers={"host": host})
         assert answer.status_code == status, host

@@ -62,10 +62,11 @@ export class PhotoSlot {
     this.changed();
     try {
       const photo = await read();
+      if (turn !== this.turn) return; // another photo was chosen meanwhile, and may be here already
       this.photo = canvasOf(photo);
       this.draw();
       const faces = this.aligned.checked ? [await this.engine.takeAligned(photo)] : await this.engine.find(photo);
-      if (turn !== this.turn) return; // another photo was chosen meanwhile
+      if (turn !== this.turn) return;
       this.faces = faces;
       this.picked = largest(faces);
       this.note.textContent = `${name}, ${photo.width}x${photo.height}: ${counted(faces.length)}.`;
