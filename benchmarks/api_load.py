@@ -62,7 +62,10 @@ def main(cfg: Config) -> None:
     forms = [pair_of(person, other, cfg.side) for person in range(4) for other in (person, person + 1)]
     with running_server(cfg.edgeface, cfg.chain, "--threads", str(cfg.threads)) as server:
         port = server.port
-        expected = [ask(port, form).answer for form in forms]
+        first_answers = [ask(port, form) for form in forms]
+        if refused := [one for one in first_answers if one.status != 200]:
+            raise UserError(f"--side {cfg.side}: a pair is refused ({refused[0].answer}). Give a larger one.")
+        expected = [one.answer for one in first_answers]
         first = server.memory()
         rows, bad = [], 0
         for clients in cfg.clients:

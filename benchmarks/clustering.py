@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import DBSCAN, HDBSCAN
 
 from common import cli
+from common.paths import find_dataset
 from facial_rec.clustering_metrics import bcubed, pairwise
 from facial_rec.faceset import FaceSet
 from facial_rec.sources import StoreSource
@@ -66,7 +67,7 @@ def main(cfg: Config) -> None:
 
 def embedded(root: Path, edgeface: str, least: int) -> tuple[Vectors, list[str]]:
     """Unit embeddings `(N, 512)` and the person of each face, of people with at least `least` photos."""
-    faces = FaceSet(root)
+    faces = FaceSet(find_dataset(root))
     photos = Counter(face.subject for face in faces.faces)
     kept = [face for face in faces.faces if photos[face.subject] >= least]
     chain, _ = load_chain([edgeface], NO_DSR, threads=1)

@@ -22,16 +22,16 @@ from common import cli
 from common.device import Precision, in_bf16
 from common.errors import UserError
 from dsr.checkpoint import load_dsr
-from dsr.data import FaceReader, SizeChoice, evenly_spaced, to_float
+from dsr.data import FaceReader, SizeChoice, to_float
 from dsr.losses import charbonnier_loss, identity_distance
 from dsr.model import Dsr, preset
-from dsr.short_training import RATES, ShortTraining, judged, split_root
+from dsr.short_training import RATES, ShortTraining, judged, split_root, validation_faces
 from dsr.training import reduce_batch, reduction_named
 from facial_rec.edgeface import EdgeFace, normalise
 from facial_rec.embedder import load_embedder
 from facial_rec.faceset import FaceSet
 from facial_rec.finetune_student import load_teacher
-from facial_rec.identities import identities_of
+from facial_rec.identities import UNLABELLED, identities_of
 from facial_rec.tables import format_table
 
 CPU = torch.device("cpu")
@@ -101,8 +101,7 @@ def main(cfg: Config) -> dict[str, dict[int, dict[str, float]]]:
         raise UserError(f"--threads must be at least 1, found {cfg.threads}.")
     torch.set_num_threads(cfg.threads)
     train = FaceReader(FaceSet(split_root(cfg.train_root, "train")))
-    held = FaceSet(split_root(cfg.val_root, "val"))
-    val = FaceReader(held, evenly_spaced(held.faces, cfg.val_limit))
+    val = validation_faces(split_root(cfg.val_root, "val"), cfg.val_limit)
     embedder, _ = load_teacher(cfg.edgeface, CPU)
     judge = load_embedder(cfg.judge, CPU) if cfg.judge else embedder
     assert isinstance(embedder.network, EdgeFace)
@@ -164,7 +163,7 @@ def trained(terms: Terms, network: EdgeFace, start: Dsr | None, train: FaceReade
     if start is not None:
         model.load_state_dict(start.state_dict(), strict=True)
     mixed, sizes, reduction = in_bf16(cfg.precision, CPU), SizeChoice.parse(cfg.vlr_size), reduction_named("canonical")
-    others = other_photos(identities_of(train.faces).people, cfg.seed)
+    others = other_photos(identities_of(train.faces, (UNLABELLED,)).people, cfg.seed)
 
     def loss_of(model: Dsr, pixels: Tensor, rows: list[int], generator: torch.Generator) -> Tensor:
         target, low = reduce_batch(pixels, generator, sizes, reduction, CPU)

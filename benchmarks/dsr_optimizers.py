@@ -20,10 +20,10 @@ from torch import Tensor
 from common import cli
 from common.device import Precision, in_bf16
 from common.errors import UserError
-from dsr.data import FaceReader, SizeChoice, evenly_spaced
+from dsr.data import FaceReader, SizeChoice
 from dsr.losses import DsrLoss
 from dsr.model import Dsr, preset
-from dsr.short_training import RATES, ShortTraining, judged, split_root
+from dsr.short_training import RATES, ShortTraining, judged, split_root, validation_faces
 from dsr.training import OptimizerName, reduce_batch, reduction_named
 from facial_rec.embedder import load_embedder
 from facial_rec.faceset import FaceSet
@@ -82,8 +82,8 @@ def main(cfg: Config) -> dict[Arm, dict[int, dict[str, float]]]:
     arms = list(product(cfg.optimizers, cfg.batch_sizes, cfg.rates))
     trainings = [ShortTraining(cfg.faces, batch, rate, cfg.seed, name) for name, batch, rate in arms]
     torch.set_num_threads(cfg.threads)
-    train, held = FaceReader(FaceSet(split_root(cfg.train_root, "train"))), FaceSet(split_root(cfg.val_root, "val"))
-    val = FaceReader(held, evenly_spaced(held.faces, cfg.val_limit))
+    train = FaceReader(FaceSet(split_root(cfg.train_root, "train")))
+    val = validation_faces(split_root(cfg.val_root, "val"), cfg.val_limit)
     embedder = load_embedder(cfg.edgeface, CPU)
     judge = load_embedder(cfg.judge, CPU) if cfg.judge else embedder
     loss = DsrLoss(embedder, "charbonnier", cfg.pixel_weight, cfg.identity_weight)

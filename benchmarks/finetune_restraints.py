@@ -4,7 +4,8 @@
 
 Every trial is `facial_rec.finetune_edgeface` for one short epoch from the same weights and seed, and is judged on the
 validation people as it judges itself: TAR at FMR 1e-3, at each size and in HR, of the fine-tuned weights (alpha 1) and
-of their mean with the original (alpha 0.5). Finished trials in --out are not repeated.
+of their mean with the original (alpha 0.5). Finished trials in --out are not repeated; those of other settings are
+refused.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def main(cfg: Config) -> list[list[str]]:
     if unknown := [name for name in cfg.trials if name not in TRIALS]:
         raise UserError(f"--trials {' '.join(unknown)}: expected some of {', '.join(TRIALS)}.")
     found = {name: _trial(cfg, name) for name in cfg.trials}
+    _require_alike(cfg, found)
     original = next(iter(found.values()))["validation_original"]
     rows = [["the original", "0", *_tars(original)]]
     for name, result in found.items():
@@ -100,10 +102,25 @@ def _trial(cfg: Config, name: str) -> dict[str, Any]:
     return read_json(out / "edgeface_finetuned.json")
 
 
+def _require_alike(cfg: Config, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """UserError where trials, some of them perhaps of an earlier run, differ in more than what is tried."""
+    settings = {name: read_json(cfg.out / name / "config.json") for name in found}
+    tried = {"command", "out", "original", *BASE, *(key for changes in TRIALS.values() for key in changes)}
+    first_name, first = next(iter(settings.items()))
+    for name, one in {"this run": {"steps_per_epoch": cfg.steps}, **settings}.items():
+        other = sorted(key for key in one.keys() & first.keys() - tried if one[key] != first[key])
+        if other:
+            raise UserError(
+                f"{cfg.out}: the trials {first_name} and {name} differ in {', '.join(other)}: one is of an earlier run "
+                "with other settings. Give another --out, or remove the older folder."
+            )
+
+
 def _reports(out: Path, result: Mapping[str, Any]) -> dict[float, Mapping[str, Any]]:
     """The validation figures by alpha."""
+    mixtures = {float(one["alpha"]): one["validation"] for one in result.get("mixtures", ())}
     last = read_records(out / "metrics.jsonl")[-1]["validation"]
-    return {1.0: last, **({} if result["alpha"] == 1.0 else {result["alpha"]: result["validation"]})}
+    return {1.0: last, **mixtures, float(result["alpha"]): result["validation"]}
 
 
 def _tars(report: Mapping[str, Any]) -> list[str]:

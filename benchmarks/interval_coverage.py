@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from statistics import NormalDist
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from common import cli
 from common.errors import UserError
 from common.progress import progress_bar
-from facial_rec import metrics
+from facial_rec import bootstrap, metrics, pair_bootstrap, verification
 from facial_rec.bootstrap import percentile_interval
 from facial_rec.pair_bootstrap import PairResampler
 from facial_rec.reliability import FEW_ERRORS
@@ -35,6 +36,18 @@ FIGURES = ("eer", "tar@fmr=1e-2", "tar@fmr=1e-3", "fmr@threshold", "fnmr@thresho
 THRESHOLD = 1.5
 METHODS = ("interval", "people", "mixed")
 TITLES = {"interval": "as printed", "people": "pigeonhole only", "mixed": "impostors independent"}
+
+
+def _checksum() -> str:
+    """Changes with this file and the modules that its figures come from."""
+    files = [
+        Path(__file__),
+        *(Path(module.__file__ or "") for module in (metrics, bootstrap, pair_bootstrap, verification)),
+    ]
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+CODE = _checksum()
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,8 @@ def main(cfg: Config) -> list[list[str]]:
     if cfg.worlds < 1 or cfg.resamples < 1:
         raise UserError(f"--worlds {cfg.worlds} --resamples {cfg.resamples}: expected 1 or more of each.")
     done = read_done(cfg)
+    if done:
+        print(f"{len(done):,} worlds are taken over from {cfg.out}: an earlier run of the same code.")
     cfg.out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[list[str]] = []
     for name, design in DESIGNS.items():
@@ -134,7 +149,8 @@ def main(cfg: Config) -> list[list[str]]:
         with progress_bar(len(waiting), name, "world") as progress, open(cfg.out, "a", encoding="utf-8") as file:
             for world in waiting:
                 done[name, world] = one_world(design, first, second, world, cfg.resamples)
-                note = {"design": name, "world": world, "resamples": cfg.resamples, "found": done[name, world]}
+                note = {"design": name, "world": world, "resamples": cfg.resamples, "code": CODE}
+                note["found"] = done[name, world]
                 file.write(json.dumps(note) + "\n")
                 file.flush()
                 progress.update()
@@ -147,14 +163,14 @@ def main(cfg: Config) -> list[list[str]]:
 
 
 def read_done(cfg: Config) -> dict[tuple[str, int], dict[str, dict[str, list]]]:
-    """The worlds noted by an earlier run with as many resamples; a line cut off by a kill is left out."""
+    """The worlds noted by an earlier run of this code with as many resamples; a line cut off by a kill is left out."""
     done = {}
     for line in cfg.out.read_text(encoding="utf-8").splitlines() if cfg.out.is_file() else []:
         try:
             note = json.loads(line)
         except ValueError:
             continue
-        if note.get("resamples") == cfg.resamples:
+        if note.get("resamples") == cfg.resamples and note.get("code") == CODE:
             done[note["design"], note["world"]] = note["found"]
     return done
 

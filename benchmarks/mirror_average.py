@@ -28,7 +28,7 @@ from dsr.quality import psnr
 from facial_rec.embedder import load_embedder
 from facial_rec.faceset import FaceSet
 from facial_rec.finetune_validation import figures
-from facial_rec.identities import identities_of
+from facial_rec.identities import numbers_of
 from facial_rec.tables import format_table
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE
 
@@ -62,7 +62,7 @@ def main(cfg: Config) -> dict[int, dict[str, dict[str, float]]]:
     device = select_device(cfg.device)
     faces = FaceSet(find_dataset(cfg.images))
     reader = FaceReader(faces, evenly_spaced(faces.faces, cfg.limit), 4.0)
-    people = identities_of(reader.faces).people.numpy()
+    people = numbers_of(reader.faces)
     if len(people) < 2 or (people[:, None] == people).sum() == len(people):
         raise UserError(f"{faces.root} has no person with two photos: nothing can be verified.")
     model, _ = load_dsr(cfg.dsr, device)

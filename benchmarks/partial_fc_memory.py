@@ -62,6 +62,8 @@ def main(cfg: Config) -> list[list[str]]:
     """Measure, print and return the rows of the table."""
     if cfg.identities < 2 or cfg.batch < 1 or cfg.steps < 1:
         raise UserError("--identities must be at least 2, --batch and --steps at least 1.")
+    if not all(0.0 < rate <= 1.0 for rate in cfg.sampling):
+        raise UserError(f"--sampling {' '.join(map(str, cfg.sampling))}: expected fractions above 0 and at most 1.")
     rows = []
     names = [*([FULL] if cfg.full else []), *(f"Partial FC {rate:g}" for rate in cfg.sampling)]
     rates = [*([None] if cfg.full else []), *cfg.sampling]

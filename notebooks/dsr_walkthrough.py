@@ -83,7 +83,7 @@ def show(ax, image, title=""):
 # The DSR's picture is a guess that fits the pixels. It is **not** a picture of what the person looks like.
 
 # %%
-fig, axes = plt.subplots(len(SIZES), 4, figsize=(7, 1.8 * len(SIZES)), layout="constrained")
+fig, axes = plt.subplots(len(SIZES), 4, figsize=(7, 1.8 * len(SIZES)), squeeze=False, layout="constrained")
 with torch.no_grad():
     for row, size in zip(axes, SIZES, strict=True):
         low = canonical_reduce(high[:1], size)

@@ -32,7 +32,7 @@ FACES = None  # aligned 112x112 faces: a folder per identity, a zip of one, or a
 EDGEFACE = None  # recogniser: a file, or a name in checkpoints/
 DSR = None  # super-resolution: a file, or a name in checkpoints/
 SIZE = 16  # side of the small faces in pixels, 8 to 64
-PEOPLE, PHOTOS = 4, 3
+PEOPLE, PHOTOS = 4, 3  # of each person two photos or more
 
 # %%
 import matplotlib.pyplot as plt

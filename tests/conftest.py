@@ -18,6 +18,7 @@ import ipaddress
 import random
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -51,7 +52,13 @@ def _web_tools() -> Path | None:
     """`node_modules` of the browser page, where Node and Chromium are there too."""
     folder = REPOSITORY / "technical" / "pipeline" / "web" / "node_modules"
     programs = all(shutil.which(program) for program in ("node", "chromium"))
+    programs = programs and not subprocess.run(["bash", REPOSITORY / "tools/node_version.sh"], check=False).returncode
     return folder if programs and (folder / ".bin" / "vitest").exists() else None
+
+
+def _shared() -> Path | None:
+    """`../shared`, where it holds what the tests open."""
+    return SHARED if all((SHARED / name).is_file() for name in SHARED_FILES) else None
 
 
 def _exports() -> Path | None:
@@ -61,14 +68,23 @@ def _exports() -> Path | None:
     return folder if all((folder / name).is_file() for name in names) else None
 
 
-SHARED_ABSENT = "../shared is absent: nothing was tested on real faces and weights"
+SHARED_FILES = (
+    *("data/lfw/lfw_112.zip", "data/lfw/pairs.txt", "data/train/faces.csv", "data/train/faces_112_0.zip"),
+    *("data/lfw/lfw_raw250_sample.zip", "data/lfw/lfw_landmarks_250.csv", "weights/face_detection_yunet_2023mar.onnx"),
+    *("weights/edgeface_xxs_q.pt", "weights/edgeface_xs_q.pt", "weights/edgeface_xs_gamma_06.pt"),
+)
+SHARED_ABSENT = (
+    "../shared is absent, or lacks data/lfw, data/train or weights: nothing was tested on real faces and weights"
+)
 CUDA_ABSENT = "CUDA is absent: nothing was tested on a GPU"
 PGVECTOR_ABSENT = "PostgreSQL with pgvector is absent (tools/pgvector.sh installs it): that gallery was not tested"
-WEB_ABSENT = "Chromium or the page's packages are absent (npm ci in technical/pipeline/web): the page was not tested"
+WEB_ABSENT = (
+    "Chromium, Node 20.19 or the page's packages (npm ci in technical/pipeline/web) are absent: no page was tested"
+)
 EXPORTS_ABSENT = "checkpoints/ lacks edgeface.onnx, chain.onnx or dsr.onnx: the page was not tested with them"
 # A skip with one of these reasons hides nothing, as long as the reason is true.
 EXCUSED_SKIPS: dict[str, Callable[[], bool]] = {
-    SHARED_ABSENT: lambda: not SHARED.is_dir(),
+    SHARED_ABSENT: lambda: _shared() is None,
     CUDA_ABSENT: _cuda_absent,
     PGVECTOR_ABSENT: lambda: _pgvector_server() is None,
     WEB_ABSENT: lambda: _web_tools() is None,
@@ -79,9 +95,10 @@ EXCUSED_SKIPS: dict[str, Callable[[], bool]] = {
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real faces and weights (`../shared`, or `$DSR_SHARED`); skips the test where it is absent."""
-    if not SHARED.is_dir():
+    folder = _shared()
+    if folder is None:
         pytest.skip(SHARED_ABSENT)
-    return SHARED
+    return folder
 
 
 @pytest.fixture(scope="session")

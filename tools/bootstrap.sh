@@ -17,8 +17,12 @@ supported() { "$@" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] 
 
 # --- Already done? ---------------------------------------------------------------------------------------------------
 stamp=.venv/.installed
-wanted="$(cat poetry.lock pyproject.toml | cksum)${INSTALL_OPTIONS:+ $INSTALL_OPTIONS}"
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && supported .venv/bin/python; then
+wanted="$(cat poetry.lock pyproject.toml | cksum)${INSTALL_OPTIONS:+ $INSTALL_OPTIONS} in $PWD" # .venv names its folder
+version_of() { "$1" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null || true; }
+usable() { # a Python that is supported, and of the version asked for, where one is
+  supported "$1" && { [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$1")" ]; }
+}
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && usable .venv/bin/python; then
   exit 0
 fi
 
@@ -71,7 +75,8 @@ export POETRY_VIRTUALENVS_CREATE=true POETRY_VIRTUALENVS_IN_PROJECT=true
 export PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring
 
 # --- The project's environment ---------------------------------------------------------------------------------------
-if ! supported .venv/bin/python; then
+rm -f "$stamp" # until all of it is there
+if ! usable .venv/bin/python; then
   say "making .venv with $("$python" --version)"
   "$python" -m venv --clear .venv
 fi

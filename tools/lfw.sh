@@ -24,15 +24,20 @@ for file in "$images" "$pairs"; do
   [ -f "$file" ] || { say "error: $file is missing. SHARED=<folder> names the folder that holds data/lfw." >&2; exit 2; }
 done
 
-EDGEFACE=${EDGEFACE:-$SHARED/weights/edgeface_xxs_q.pt $(first_file checkpoints/edgeface_xxs_dsr.pth)}
+if [ -n "${EDGEFACE:-}" ]; then
+  read -ra recognisers <<<"$EDGEFACE"
+else
+  recognisers=("$SHARED/weights/edgeface_xxs_q.pt")
+  [ ! -f checkpoints/edgeface_xxs_dsr.pth ] || recognisers+=(checkpoints/edgeface_xxs_dsr.pth)
+fi
 DSR=${DSR:-$(first_file checkpoints/dsr.pt runs/dsr/dsr.pt)}
 DSR=${DSR:-none}
 if [ "$DSR" = none ]; then
   say "There is no DSR (checkpoints/dsr.pt): HR and bicubic only. Train one with \`python -m dsr.train_dsr\`."
 fi
 options=(--threads "$THREADS" --dsr "$DSR")
-for weights in $EDGEFACE; do options+=(--edgeface "$weights"); done
-say "recognisers: $EDGEFACE; DSR: $DSR"
+for weights in "${recognisers[@]}"; do options+=(--edgeface "$weights"); done
+say "recognisers: ${recognisers[*]}; DSR: $DSR"
 
 # shellcheck disable=SC2086  # sizes are a list
 .venv/bin/python -m pipeline.evaluate_resolutions --images "$images" --pairs "$pairs" --vlr-size $SIZES \

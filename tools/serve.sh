@@ -45,8 +45,8 @@ built=$page/dist/index.html
 public=$page/public/models
 wanted_page="${models[*]} ${RESULTS:-}"
 made=$(cat runs/serve/page 2>/dev/null || true)
-if ! command -v npm >/dev/null; then
-  say "npm is not installed, so the page is not built: the API alone. (On Debian: apt-get install npm, Node 20.19 or later)"
+if ! command -v npm >/dev/null || ! bash tools/node_version.sh; then
+  say "npm with Node 20.19 or later is not installed, so the page is not built: the API alone. (https://nodejs.org)"
 else
   files=(checkpoints "$folder" ${CALIBRATION:+"$CALIBRATION"} ${RESULTS:+"$RESULTS"})
   if ! [ -f "$public/models.json" ] || [ "$made" != "$wanted_page" ] ||

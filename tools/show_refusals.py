@@ -139,7 +139,7 @@ def cases(folder: Path) -> dict[str, Callable[[], object]]:
         "size out of range": train(vlr_size=("7",)),
         "LPIPS without its backbone": train(lpips_weight=1.0),
         "--resume of nothing": train(resume=True, out=folder / "no_run"),
-        "--device cuda": train(device="cuda"),
+        "--device gpu": train(device="gpu"),
         **training_cases(folder, faces, encoded),
     }
 

@@ -4,9 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../technical/pipeline/web"
 
 command -v npm >/dev/null || { echo "npm is missing: install Node.js 20.19 or later"; exit 1; }
-node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
-process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' || {
-  echo "Node.js $(node --version) is too old for the page: install 20.19 or later"
+bash ../../../tools/node_version.sh || {
+  echo "Node.js $(node --version) is too old for the page: install 20.19, or 22.12 or later"
   exit 1
 }
 if ! command -v chromium >/dev/null; then

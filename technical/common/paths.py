@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from common.errors import UserError
@@ -19,6 +20,12 @@ def default_dataset(split: str) -> Path | None:
     roots = (Path.cwd(), REPOSITORY_ROOT)
     candidates = [root / folder / name for root in roots for folder in ("dataset", "technical/dataset")]
     return next((path for path in candidates if path.is_dir()), None)
+
+
+def named_like_lfw(path: Path) -> bool:
+    """Whether a part of the path begins with lfw, as LFW's files do: the test set, on which nothing may be chosen."""
+    parts = {part.lower() for part in (*path.parts, *path.resolve().parts)}
+    return any(re.search(r"(?<![a-z])lfw", part) for part in parts)
 
 
 def find_dataset(path: Path) -> Path:

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from common.errors import UserError
 from common.paths import default_dataset, find_dataset
 from common.progress import progress_bar
-from dsr.data import FaceReader, to_float
+from dsr.data import FaceReader, evenly_spaced, to_float
 from dsr.degradation import canonical_reduce, round_to_8bit
 from dsr.losses import identity_distance
 from dsr.model import Dsr
 from dsr.quality import psnr
 from dsr.training import GRADIENT_CLIP, OptimizerName, average_of, learning_rate, make_optimizer
+from facial_rec.faceset import FaceSet
 from facial_rec.finetune_validation import figures
-from facial_rec.identities import identities_of
+from facial_rec.identities import numbers_of
 from facial_rec.seeds import epoch_order
 
 BATCH = 64
@@ -85,10 +86,23 @@ def split_root(given: Path | None, split: str) -> Path:
     return find_dataset(root)
 
 
+def validation_faces(root: Path, limit: int) -> FaceReader:
+    """`limit` faces, spread evenly (0: all). UserError where `judged` would find no genuine or no impostor pair."""
+    held = FaceSet(root)
+    chosen = evenly_spaced(held.faces, limit)
+    people = numbers_of(chosen)
+    if len(set(people)) in (1, len(people)):
+        raise UserError(
+            f"{len(chosen)} faces of {root}, spread evenly, hold {len(set(people))} people: expected two, one of them "
+            "with two photos. Give another --val-limit (0: all faces), or another --val-root."
+        )
+    return FaceReader(held, chosen)
+
+
 @torch.no_grad()
 def judged(model: Dsr, judge: nn.Module, val: FaceReader, sizes: list[int]) -> dict[int, dict[str, float]]:
     """By size: mean PSNR in dB, mean identity loss, and TAR at FMR 1e-3 and EER of LR-HR and LR-LR (`RATES`)."""
-    high, people = to_float(val.read(range(len(val)))), identities_of(val.faces).people.numpy()
+    high, people = to_float(val.read(range(len(val)))), numbers_of(val.faces)
     true = torch.cat([F.normalize(judge(part).float()) for part in high.split(BATCH)])
     found = {}
     for size in sizes:

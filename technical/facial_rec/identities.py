@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from common.errors import UserError
 from facial_rec.faceset import Face
 from facial_rec.finetune_losses import NO_IDENTITY
+
+UNLABELLED = "unlabelled"
+"""Folder of faces without identity, where no other is named."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ def identities_of(
         torch.tensor([NO_IDENTITY if s is None else classes.get(s, NO_IDENTITY) for s in subjects], dtype=torch.int64),
         named,
     )
+
+
+def numbers_of(faces: Sequence[Face], unlabelled: Collection[str] = (UNLABELLED,)) -> NDArray[np.int64]:
+    """A number for the person of each face, `(N,)`; a face without identity is a person of its own."""
+    people = identities_of(faces, unlabelled).people.numpy()
+    return np.where(people == NO_IDENTITY, people.max(initial=0) + 1 + np.arange(len(people)), people)
 
 
 def require_without_gaps(labels: Tensor, what: str = "labels") -> None:

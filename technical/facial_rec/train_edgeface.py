@@ -2,7 +2,7 @@
 
     python -m facial_rec.train_edgeface --device cuda --variant edgeface_xxs --loss cosface --train-root train.rec
     torchrun --nproc_per_node=8 -m facial_rec.train_edgeface --device cuda --config recipes/edgeface_s_gamma_05.toml \
-        --stage train --train-root train.rec --val-root lfw.bin
+        --stage train --train-root train.rec --val-root val.bin
 
 `--config` takes a recipe (`--stage` one of its sections); flags beside it count before it. `--restart-from` goes on
 from finished weights, for a second stage at a low constant learning rate. Leaves in --out: edgeface.pt (the weights
@@ -26,7 +26,7 @@ from common import cli
 from common.device import select_device
 from common.errors import UserError
 from common.files import write_json
-from common.paths import default_dataset, find_dataset
+from common.paths import default_dataset, find_dataset, named_like_lfw
 from common.runlog import keep_steps, wandb_logger
 from facial_rec.class_centres import fill_with_means
 from facial_rec.distributed import Place, joined_processes
@@ -190,6 +190,10 @@ def load_data(cfg: Config, place: Place) -> tuple[TrainingSet, PairValidation | 
     kept = whole_set(faces)
     if not place.leads:
         return kept, None
+    if named_like_lfw(val_root):
+        print(
+            f"[warning] {val_root} looks like LFW, and the weights are chosen on it: figures on LFW will flatter them."
+        )
     source, pairs = load_trials(val_root, seed=cfg.seed)
     if pairs.people_known:
         _refuse_shared(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import UserError
+from common.paths import named_like_lfw
 from facial_rec.metrics import Bools, Floats, Ints, unit_rows
 
 MOST_IMPOSTORS = 1_000_000
@@ -135,10 +136,9 @@ def _impostors(people: Ints, most: int, rng: np.random.Generator) -> Ints:
 
 def refuse_lfw(path: Path, subjects: Sequence[str], option: str = "--images") -> None:
     """Raise UserError when the set, named with `option`, looks like LFW (see the module's head)."""
-    parts = {part.lower() for part in (*path.parts, *path.resolve().parts)}
     found = sum(sha256(plain_name(name).encode()).hexdigest()[:12] in LFW_NAMES for name in set(subjects))
     why = None
-    if any(re.search(r"(?<![a-z])lfw", part) for part in parts):
+    if named_like_lfw(path):
         why = "its path says so"
     elif found >= LFW_NAMES_FOUND:
         why = f"{found} of its people are called as people of LFW"

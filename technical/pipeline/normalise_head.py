@@ -43,7 +43,7 @@ from facial_rec.head_normalisation import (
     residual_covariance,
     within_covariance,
 )
-from facial_rec.identities import identities_of
+from facial_rec.identities import UNLABELLED, identities_of
 from facial_rec.metrics import unit_rows
 
 BATCH = 64
@@ -127,7 +127,7 @@ def main(cfg: Config) -> Path:
         )
     )
     sizes = restorer.sizes.validation_sizes()
-    people = identities_of(val_faces.faces).people
+    people = identities_of(val_faces.faces, (UNLABELLED,)).people
     verification = Verification(val_faces.read(range(len(val_faces))), people, sizes, restorer.at, device)
     if verification.same_photo:
         raise UserError(
@@ -201,7 +201,7 @@ def measure(
     device: torch.device,
 ) -> Measured:
     """Embed up to `photos` training faces of each person, true and restored from every size."""
-    people = identities_of(faces.faces).people
+    people = identities_of(faces.faces, (UNLABELLED,)).people
     seen: Counter[int] = Counter()
     chosen = []
     for index, person in enumerate(people.tolist()):

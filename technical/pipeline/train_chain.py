@@ -44,7 +44,7 @@ from facial_rec.finetune_state import Batch, learning_rate
 from facial_rec.finetune_student import fill_centres, load_start, load_teacher, make_loss
 from facial_rec.finetune_teachers import JointTeacher, joint_teacher
 from facial_rec.finetune_validation import Guard
-from facial_rec.identities import Identities, grouped_order, identities_of
+from facial_rec.identities import UNLABELLED, Identities, grouped_order, identities_of
 from facial_rec.run_state import check_run_folder
 from facial_rec.seeds import mixed_seed
 from pipeline.chain_graph import REPORT_EVERY, GraphedStep, prepared_ahead
@@ -246,7 +246,7 @@ def _train(cfg: Config, place: Place) -> Path:
     faces.hold_on(device)
     if len(faces) < 2 * place.world:
         raise UserError(f"{len(faces)} training faces cannot be shared by {place.world} processes: use fewer.")
-    identities = identities_of(faces.faces, (), 1)
+    identities = identities_of(faces.faces, (UNLABELLED,), 1)
     loss = make_loss(_student_weights(cfg), identities, 0.5, 0.4)
     rates = cfg.dsr_learning_rate, cfg.learning_rate, cfg.weight_decay, cfg.ema_decay
     state = fresh_chain(dsr, start, loss, *rates, device, muon=cfg.dsr_optimizer == "muon")
@@ -300,7 +300,7 @@ def _run(
     val_faces: FaceReader,
 ) -> ChainRun:
     """What the leading process measures with; writes config.json."""
-    people = identities_of(val_faces.faces).people
+    people = identities_of(val_faces.faces, (UNLABELLED,)).people
     before = verification_on(dsr, cfg, val_faces, people, place.device).run(
         on_device(original, original.state_dict(), place.device)
     )

@@ -9,13 +9,14 @@ N epochs of the DSR are trained, and compared with those of the shipped one.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -142,6 +143,7 @@ def _train_dsr(cfg: Config, stage: str, start: Path | None = None, second: Path 
         out=out,
         resume=(out / "last.pt").is_file(),
     )
+    _require_recipe(out, settings, processes)
     unmixed = bool(settings.alphas) and not cfg.stop_after and not (out / train_dsr.MIXTURES).is_file()
     if unmixed or len(read_records(out / "metrics.jsonl")) < (cfg.stop_after or settings.epochs):
         _run("dsr.train_dsr", settings, processes)
@@ -174,6 +176,7 @@ def _finetune(cfg: Config, stage: str, dsr: Path, start: Path | None = None) -> 
         out=out,
         resume=(out / "last.pt").is_file(),
     )
+    _require_recipe(out, settings)
     if not tuned.with_suffix(".pt").is_file():  # the TorchScript comes last
         _run("facial_rec.finetune_edgeface", settings)
     return tuned
@@ -200,6 +203,7 @@ def _train_chain(cfg: Config, stage: str, dsr: Path, start: Path) -> tuple[Path,
         out=out,
         resume=(out / "last.pt").is_file(),
     )
+    _require_recipe(out, settings, processes)
     if not tuned.with_suffix(".pt").is_file():  # the TorchScript comes last
         _run("pipeline.train_chain", settings, processes)
     return out / "dsr.pt", tuned
@@ -223,6 +227,23 @@ def _normalise(cfg: Config, dsr: Path, trained: Path) -> Path:
     if not tuned.with_suffix(".pt").is_file():
         _run("pipeline.normalise_head", settings)
     return tuned
+
+
+def _require_recipe(out: Path, settings: Any, processes: int = 1) -> None:
+    """UserError where a stage that has begun, or ended, in `out` had other settings than the recipe has now."""
+    if not (out / "config.json").is_file():
+        return
+    made = read_json(out / "config.json")
+    wanted = json.loads(json.dumps(asdict(settings), default=str))
+    for one, shared_by in ((made, made.get("processes", 1)), (wanted, processes)):
+        one["batch_size"] = one.get("batch_size", 0) * shared_by  # on a GPU one process takes the faces of all
+    other = sorted(key for key in made.keys() & wanted.keys() - PATHS - PLACE if made[key] != wanted[key])
+    if other:
+        changes = "; ".join(f"{key} was {made[key]}, is {wanted[key]}" for key in other)
+        raise UserError(
+            f"{out} was trained by another recipe ({changes}). Give another --out, or remove that folder and those of "
+            "the stages after it."
+        )
 
 
 def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
@@ -290,6 +311,8 @@ PATHS = {
     "second_edgeface",
     "teachers",
 }  # of the machine, not of the models
+PLACE = {"device", "threads", "resume", "stop_after", "wandb", "cache_gb", "save_every", "cuda_graph", "minutes"}
+"""Settings that change where and how far a stage runs, not what comes of it."""
 
 
 def _processor() -> str:

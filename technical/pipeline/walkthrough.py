@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from common.errors import UserError
-from common.images import RgbImage, write_png
+from common.images import ImageStore, RgbImage, write_png
 from common.paths import REPOSITORY_ROOT, find_dataset
 from dsr import prepare_dataset
 from dsr.checkpoint import save_dsr
@@ -43,6 +43,11 @@ class Materials:
     dsr: str
     note: str
     """One sentence on what these are, to stand above every figure."""
+
+    @property
+    def mark(self) -> str:
+        """Ten hex digits that change with the training faces, for the names of folders made from them."""
+        return _mark(self.train, FaceSet(self.train).store.names)
 
 
 def is_tiny() -> bool:
@@ -100,10 +105,14 @@ def read_faces(root: Path, names: Sequence[str]) -> list[RgbImage]:
     return [faces.read(by_name[name]) for name in names]
 
 
+def _mark(place: Path, names: Sequence[str]) -> str:
+    return sha256("\n".join([str(place.resolve()), *names]).encode()).hexdigest()[:10]
+
+
 def _own_splits(faces: Path) -> tuple[Path, Path, Path]:
     faces = find_dataset(faces)
     if not (faces / "train_processed").is_dir():
-        out = made_folder() / f"own_{sha256(str(faces.resolve()).encode()).hexdigest()[:10]}"
+        out = made_folder() / f"own_{_mark(faces, ImageStore(faces).names)}"
         if not all((out / f"{split}_processed" / "meta.json").is_file() for split in SPLITS):
             print(f"Splitting {faces} by person into {out}, once")
             folder = prepare_dataset.Folder(source=(faces,), out=out, val_fraction=0.2, overwrite=True)

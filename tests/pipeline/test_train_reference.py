@@ -65,7 +65,9 @@ class Commands:
         elif module in ("dsr.train_dsr", "facial_rec.finetune_edgeface", "pipeline.train_chain"):
             for epoch in range(1, int(given.get("--stop-after", given.get("--epochs", 2))) + 1):
                 append_record(out / "metrics.jsonl", epoch_of(epoch))
-            (out / "config.json").write_text(json.dumps({"command": "x", "out": str(out), "seed": 0}))
+            usual = (finetune_edgeface if module.startswith("facial") else train_dsr).Config().batch_size
+            about = {"command": "x", "out": str(out), "seed": 0, "batch_size": int(given.get("--batch-size", usual))}
+            (out / "config.json").write_text(json.dumps({**about, "processes": 1 + shared}))
             names = {"dsr.train_dsr": ["dsr.pt"], "pipeline.train_chain": ["dsr.pt", *tuned]}.get(module, tuned)
             for name in names:
                 (out / name).write_bytes(f"{out}".encode())
@@ -183,7 +185,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     history = json.loads((folder / "reference.json").read_text())
     assert history["stages"]["dsr"]["seconds"] == 160.0
     assert len(history["stages"]["dsr"]["epochs"]) == 16
-    assert history["stages"]["finetune"]["config"] == {"seed": 0}  # no command, no path of the machine
+    assert history["stages"]["finetune"]["config"].keys() == {"seed", "batch_size", "processes"}  # no command, no path
     assert history["finetuned"] == {"alpha": 0.7}
     assert history["stages"]["dsr_third"]["mixture"] == {"alpha": 0.75}
     assert "mixture" not in history["stages"]["dsr_second"]
@@ -199,6 +201,20 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     install(monkeypatch, killed := Commands())
     main(config)
     assert killed.modules()[0] == "facial_rec.finetune_edgeface", "killed before its end: it goes on"
+
+
+def test_a_changed_recipe_is_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Commands())
+    main(config)
+    path = config.out / "chain" / "config.json"
+    made = json.loads(path.read_text())
+    path.write_text(json.dumps({**made, "batch_size": 32, "processes": 1, "device": "cuda", "threads": 8}))
+    main(config)  # as many faces a step, on another machine
+    path.write_text(json.dumps({**made, "batch_size": 32, "processes": 2, "margin_weight": 0.7}))
+    with pytest.raises(
+        UserError, match=r"made/chain was trained by another recipe \(batch_size was 64, is 32; margin_"
+    ):
+        main(config)
 
 
 def test_a_missing_teacher_is_named_before_anything_is_trained(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
