@@ -31,7 +31,10 @@ STRIP = 128  # rows
 RgbImage = NDArray[np.uint8]
 
 # What zipfile and Pillow's decoders raise for damaged bytes.
-_DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, OverflowError)
+_DAMAGE = (
+    *(OSError, ValueError, TypeError, KeyError, IndexError, EOFError, SyntaxError, RuntimeError, OverflowError),
+    AttributeError,
+)
 _DAMAGE_IN_STREAM = (zlib.error, struct.error, zipfile.BadZipFile)
 
 
@@ -56,6 +59,10 @@ def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None, ma
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
+            image.load()
+            image.getexif()  # read once; its bytes go, or turning would write them all again, at any length and broken
+            for key in ("exif", "Raw profile type exif"):
+                image.info.pop(key, None)
             ImageOps.exif_transpose(image, in_place=True)
             pixels = _to_rgb(image)
     except Image.DecompressionBombError as error:

@@ -70,7 +70,10 @@ def save_mixture(
             f"every mixture loses more than {guard.most} of HR-HR on the validation people: nothing is kept. "
             "Train with a lower --learning-rate or a higher --hr-weight, or allow more with --hr-drop."
         )
-    tries = [{"alpha": m.alpha, "score": score(m.report), "hr_loss": guard.loss(m.report)} for m in tried]
+    tries = [
+        {"alpha": m.alpha, "score": score(m.report), "hr_loss": guard.loss(m.report), "validation": m.report}
+        for m in tried
+    ]
     described = {**metadata(best.alpha, best.report), "mixtures": tries}
     path = save_result(out, original, best.state, described)
     save_script(out, original, best.state, described)

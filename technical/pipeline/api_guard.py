@@ -63,9 +63,10 @@ class Access:
                 parts is None
                 or parts.scheme not in ("http", "https")
                 or not parts.netloc
-                or origin != f"{parts.scheme}://{parts.netloc}"
+                or origin != f"{parts.scheme}://{parts.netloc}".lower()
             ):
-                raise UserError(f"--allow-origin {origin}: expected such as https://example.org, without a path.")
+                words = "expected such as https://example.org, in small letters and without a path."
+                raise UserError(f"--allow-origin {origin}: {words}")
 
     @property
     def people_open(self) -> bool:
@@ -103,7 +104,7 @@ class Access:
     def _is_own(self, host: str) -> bool:
         parts = _split(f"//{host}")
         name = "" if parts is None else parts.hostname or ""
-        return is_loopback(name) or name in self.hosts
+        return is_loopback(name) or name in {one.lower() for one in self.hosts}
 
 
 def _split(address: str) -> SplitResult | None:

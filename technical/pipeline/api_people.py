@@ -25,12 +25,20 @@ class People:
     def __init__(self, recogniser: Recogniser, where: str) -> None:
         self._recogniser, self._where = recogniser, where
         self._opening = threading.Lock()
-        there = where.startswith(SERVERS) or Path(where).exists()
-        self._gallery = recogniser.open_gallery(where) if there else None
+        self._gallery: Gallery | None = None
+        self._opened()
+
+    def _opened(self) -> Gallery | None:
+        """The gallery, where there is one by now: another process may have made it."""
+        with self._opening:
+            if self._gallery is None and (self._where.startswith(SERVERS) or Path(self._where).exists()):
+                self._gallery = self._recogniser.open_gallery(self._where)
+            return self._gallery
 
     def known(self) -> list[Person]:
         """Everybody, by name."""
-        return [] if self._gallery is None else self._gallery.people()
+        gallery = self._opened()
+        return [] if gallery is None else gallery.people()
 
     def enrol(self, name: str, faces: Sequence[EmbeddedFace]) -> Enrolment:
         """Keep a person's faces, all or none."""
@@ -41,17 +49,28 @@ class People:
 
     def identify(self, faces: Sequence[EmbeddedFace], top: int) -> list[Identification]:
         """Who each face is. Raises ApiError (404) where nobody is enrolled."""
-        gallery = self._gallery
+        gallery = self._opened()
         if gallery is None or not len(gallery):
             raise ApiError(404, "nobody_enrolled", NOBODY)
-        return self._recogniser.identify_faces(gallery, faces, top)
+        try:
+            return self._recogniser.identify_faces(gallery, faces, top)
+        except UserError as error:
+            if len(gallery):
+                raise
+            raise ApiError(404, "nobody_enrolled", NOBODY) from error  # emptied meanwhile
 
     def delete(self, name: str) -> int:
         """Remove a person completely; how many embeddings there were. Raises ApiError (404) for an unknown name."""
-        gallery = self._gallery
+        gallery = self._opened()
+        unknown = ApiError(404, "unknown_person", "Nobody of that name is enrolled. GET /people lists who is.")
         if gallery is None or not is_kept(gallery, name):
-            raise ApiError(404, "unknown_person", "Nobody of that name is enrolled. GET /people lists who is.")
-        removed = gallery.delete(name)
+            raise unknown
+        try:
+            removed = gallery.delete(name)
+        except UserError as error:
+            if is_kept(gallery, name):
+                raise
+            raise unknown from error  # deleted meanwhile
         if gallery.keeps_deleted:
             gallery.compact()
         return removed

@@ -100,6 +100,8 @@ def _broken_forms() -> Iterator[None]:
         raise ApiError(408, "too_slow", "The upload took too long. Send a smaller photo.") from error
     except MultiPartException as error:
         raise ApiError(400, "bad_form", error.message) from error
+    except UnicodeError as error:
+        raise ApiError(400, "bad_form", "The form's charset cannot be read. Send it as UTF-8.") from error
     except ClientDisconnect as error:
         raise ApiError(400, "disconnected", "The upload ended before its end.") from error
 

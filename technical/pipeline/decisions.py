@@ -71,6 +71,9 @@ def decide(score: float, first: Face, second: Face, thresholds: Thresholds | Non
     )
 
 
+_OTHER_WAY = "the face was embedded {} the DSR, and the thresholds were chosen {} it"
+
+
 def _misfits(probe: Face, larger: int, thresholds: Thresholds) -> tuple[str, ...]:
     """In what the two faces, the larger one of `larger` pixels, differ from those of the calibration."""
     low = [row.size for row in thresholds.sizes if row.size is not None]
@@ -80,13 +83,13 @@ def _misfits(probe: Face, larger: int, thresholds: Thresholds) -> tuple[str, ...
             f"the table refuses probes by their {thresholds.quality_measure}, which the exported models do not give, "
             "so none is refused by it; the thresholds hold all the same"
         )
-    if not low or probe.resolution > low[-1]:
-        return tuple(notes)
+    if not low or probe.resolution > low[-1]:  # the thresholds are those of HR faces
+        return (*notes, _OTHER_WAY.format("by way of", "without")) if probe.by_dsr else tuple(notes)
     if thresholds.protocol == "lr-hr" and larger <= low[-1]:
         notes.append("both faces are small; the thresholds are for a small face against a large one")
     if thresholds.protocol == "lr-lr" and larger > low[-1]:
         notes.append("one face is large; the thresholds are for two small ones")
     if (thresholds.for_size(probe.resolution).method == "dsr") != probe.by_dsr:
         ways = ("by way of", "without") if probe.by_dsr else ("without", "by way of")
-        notes.append(f"the face was embedded {ways[0]} the DSR, and the thresholds were chosen {ways[1]} it")
+        notes.append(_OTHER_WAY.format(*ways))
     return tuple(notes)

@@ -59,18 +59,28 @@ class PostgresGallery(Gallery):
     keeps_deleted = True
 
     def __init__(self, url: str, model_sha256: str, dim: int, create: bool = True) -> None:
-        self.where = _shown(url)
+        self.where, self._url = _shown(url), url
         self.model_sha256, self.dim = model_sha256, dim
         self._lock = threading.RLock()
+        self._depth, self._ended = 0, False  # transactions that are open; whether close() was called
+        self._connect(create)
+
+    def _connect(self, create: bool) -> None:
         with self._named_errors():
-            self._connection = psycopg.connect(url, autocommit=True, connect_timeout=_CONNECT_SECONDS)
+            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_SECONDS)
             try:
                 self._prepare(create)
             except BaseException:
                 self._connection.close()
                 raise
 
+    def _reconnect(self) -> None:
+        """Connect again where the server ended the connection; not within a transaction, which is lost with it."""
+        if self._connection.closed and not self._ended and self._depth == 0:
+            self._connect(create=False)
+
     def close(self) -> None:
+        self._ended = True
         self._connection.close()
 
     def people(self) -> list[Person]:
@@ -85,13 +95,20 @@ class PostgresGallery(Gallery):
 
     def compact(self) -> None:
         with self._lock, self._named_errors():
+            self._reconnect()
             for table in ("embeddings", "people"):
                 self._connection.execute(f"VACUUM (FULL, ANALYZE) face_gallery.{table}")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        with self._lock, self._named_errors(), self._connection.transaction():
-            yield
+        with self._lock, self._named_errors():
+            self._reconnect()
+            self._depth += 1
+            try:
+                with self._connection.transaction():
+                    yield
+            finally:
+                self._depth -= 1
 
     def _add(self, name: str, vectors: Vectors, metadata: Sequence[str]) -> list[int]:
         person = (
@@ -145,6 +162,7 @@ class PostgresGallery(Gallery):
 
     def _rows(self, query: str, values: Sequence[Any] | dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
         with self._lock, self._named_errors():
+            self._reconnect()
             return self._connection.execute(query.encode(), values).fetchall()
 
     def _prepare(self, create: bool) -> None:

@@ -24,6 +24,7 @@ BUSY_SECONDS = 60.0
 APPLICATION = 0x44534746  # "DSGF": in the file's header, it says whose database this is
 _PAGE_BYTES = 16384  # seven embeddings of 512 numbers; the usual page would hold one
 # How it begins, is kept, and is undone: by itself, and as part of a larger one.
+_MAGIC_BYTES = 16  # "SQLite format 3" and a zero, with which every database begins
 _TRANSACTION = ("BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",))
 _SAVEPOINT = ("SAVEPOINT part", "RELEASE part", ("ROLLBACK TO part", "RELEASE part"))
 _SCHEMA = (
@@ -185,12 +186,8 @@ class SqliteGallery(Gallery):
             if not self.path.parent.is_dir():
                 self.path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        with open(self.path, "rb") as file:
-            header = file.read(16)
-        if header not in (b"", b"SQLite format 3\0"):
-            raise UserError(
-                f"{self.path} is not an SQLite database, so no gallery. It was left as it is: give another."
-            )
+        if 0 < self.path.stat().st_size < _MAGIC_BYTES:
+            raise self._no_database()
 
     def _prepare(self, create: bool) -> None:
         run = self._connection.execute
@@ -246,7 +243,13 @@ class SqliteGallery(Gallery):
         except sqlite3.ProgrammingError:
             raise  # the caller's mistake, such as using a gallery that is closed
         except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise self._no_database() from error
             raise self._damage(str(error)) from error
+
+    def _no_database(self) -> UserError:
+        """Found by SQLite itself: a file read and closed beside it would let go of the locks of this process."""
+        return UserError(f"{self.path} is not an SQLite database, so no gallery. It was left as it is: give another.")
 
     def _nobody(self) -> UserError:
         return UserError(f"There is no gallery at {self.path}. Enrol somebody first, or give the path of one.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import struct
 import subprocess
 import sys
 import threading
@@ -154,6 +155,15 @@ def test_too_many_pixels(side: int) -> None:
     assert len(data) < 100_000
     with pytest.raises(UserError, match="more than 64,000,000 pixels"):
         decode_image(data, "bomb.png")
+
+
+def test_a_photo_whose_exif_cannot_be_written_again_is_turned() -> None:
+    """Its software is named by a fraction, where text belongs: nothing of the EXIF but the orientation is of use."""
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x0131, 5, 1, 38)
+    tiff = b"II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<III", 0, 1, 2)
+    data = encode(Image.fromarray(sample()), "JPEG", exif=b"Exif\0\0" + tiff)
+    upright = encode(Image.fromarray(sample()), "JPEG")
+    assert np.array_equal(decode_image(data, "face"), np.rot90(decode_image(upright, "face"), -1))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

@@ -114,15 +114,31 @@ def test_what_cannot_be_opened_is_named(database: str, postgres: str) -> None:
     assert "sec%ret" not in str(error.value)
 
 
-def test_a_connection_that_breaks_is_named(database: str, postgres: str) -> None:
-    with opened(database) as gallery:
-        gallery.enrol("Ann", made(1))
+def test_a_connection_that_breaks_is_named_and_made_again(database: str, postgres: str) -> None:
+    def cut() -> None:
         with psycopg.connect(postgres, autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test\\_%'")
+
+    def cut_half_way() -> None:
+        with gallery.transaction():
+            gallery.enrol("Cy", made(3))
+            cut()
+            gallery.enrol("Di", made(4))
+
+    with opened(database) as gallery:
+        gallery.enrol("Ann", made(1))
+        cut()
         with pytest.raises(UserError, match="What was enrolled before is kept"):
             gallery.enrol("Bo", made(2))
+        assert [one.name for one in gallery.people()] == ["Ann"], "the next call connects again"
+        gallery.enrol("Bo", made(2))
+        with pytest.raises(UserError, match="What was enrolled before is kept"):
+            cut_half_way()
+        assert [one.name for one in gallery.people()] == ["Ann", "Bo"], "a transaction is lost as a whole"
+    with pytest.raises(UserError, match="cannot be used"):
+        gallery.people()  # it was closed
     with opened(database) as gallery:
-        assert [one.name for one in gallery.people()] == ["Ann"]
+        assert [one.name for one in gallery.people()] == ["Ann", "Bo"]
 
 
 def names(found: list[list[Match]]) -> list[list[str]]:

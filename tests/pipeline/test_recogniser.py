@@ -359,6 +359,11 @@ def test_where_thresholds_do_not_fit_it_is_said(table: Any) -> None:
     assert "without the DSR, and the thresholds were chosen by way of it" in notes(
         a_face(30, by_dsr=False), a_face(100)
     )
+    largest = max(row.size for row in table().sizes if row.size is not None)
+    assert "by way of the DSR, and the thresholds were chosen without it" in notes(
+        a_face(largest + 2, by_dsr=True), a_face(100)
+    )
+    assert notes(a_face(largest + 2, by_dsr=False), a_face(100)) == ""
 
 
 def test_a_cutoff_that_cannot_be_used_is_said(table: Any) -> None:

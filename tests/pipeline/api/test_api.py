@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from pipeline import api_answers
+from pipeline import api_answers, api_people
 from pipeline.api_examples import example
 from pipeline.distances import LARGEST_DISTANCE, distance, similarity
+from pipeline.gallery import Gallery
 
 PhotoFile = Callable[..., bytes]
 Make = Callable[..., TestClient]
@@ -128,6 +129,34 @@ def test_upscale_without_a_dsr_says_how_to_get_one(make: Make, photo: PhotoFile)
     response = make(dsr=False).post("/upscale", files={"image": photo((0, 0, 20))})
     assert response.status_code == 503
     assert "python -m pipeline.export --to onnx --what dsr" in response.json()["message"]
+
+
+def test_a_gallery_that_another_process_makes_is_seen(
+    make: Callable[..., TestClient], photo: PhotoFile, tmp_path: Path
+) -> None:
+    client, other = make(gallery=str(tmp_path / "both.sqlite")), make(gallery=str(tmp_path / "both.sqlite"))
+    assert other.post("/people", data={"name": "Ann"}, files={"image": photo((0, 0, 90))}).status_code == 201
+    assert client.get("/people").json() == {"people": [{"name": "Ann", "embeddings": 1}]}
+    assert client.post("/identify", files={"image": photo((0, 1, 90))}).json()["faces"][0]["name"] == "Ann"
+
+
+def test_of_two_deletions_at_once_the_later_finds_nobody(
+    client: TestClient, photo: PhotoFile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.post("/people", data={"name": "Ann"}, files={"image": photo((0, 0, 90))})
+    kept = api_people.is_kept
+
+    def quicker(gallery: Gallery, name: str) -> bool:
+        """Somebody else deletes between the look and our own deletion."""
+        there = kept(gallery, name)
+        if there:
+            gallery.delete(name)
+        return there
+
+    monkeypatch.setattr(api_people, "is_kept", quicker)
+    answer = client.delete("/people/Ann")
+    assert (answer.status_code, answer.json()["error"]) == (404, "unknown_person")
+    assert "Ann" not in caplog.text
 
 
 def test_people_are_enrolled_found_listed_and_deleted(client: TestClient, photo: PhotoFile, tmp_path: Path) -> None:

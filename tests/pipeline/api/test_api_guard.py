@@ -95,7 +95,14 @@ def test_one_page_elsewhere_may_be_let_in(make: Make, photo: PhotoFile) -> None:
         answer = client.post("/embed", files={"image": photo((0, 0, 90))}, headers={"origin": origin})
         assert answer.status_code == status
         assert answer.headers.get("access-control-allow-origin") == (origin if status == 200 else None)
-    for wrong in ("*", "http://[", "example.org", "https://example.org/page", "ftp://example.org"):
+    for wrong in (
+        "*",
+        "http://[",
+        "example.org",
+        "https://example.org/page",
+        "ftp://example.org",
+        "https://Example.org",
+    ):
         with pytest.raises(UserError, match="--allow-origin"):
             Access(loopback=True, origins=(wrong,))
 
@@ -112,7 +119,8 @@ def test_other_names_of_the_server(make: Make) -> None:
     ):
         answer = client.get("/healthz", headers={"host": host})
         assert answer.status_code == status, host
-    assert make(Access(True, hosts=("faces.test",))).get("/", headers={"host": "faces.test"}).status_code == 200
+    for name in ("faces.test", "Faces.Test"):
+        assert make(Access(True, hosts=(name,))).get("/", headers={"host": "faces.test"}).status_code == 200
     assert make(Access(False)).get("/", headers={"host": "faces.test"}).status_code == 200
 
 

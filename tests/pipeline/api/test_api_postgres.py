@@ -53,6 +53,7 @@ def test_a_database_that_goes_away_is_503_and_names_nothing(
     refused = client.get("/people")
     assert (refused.status_code, name in refused.text) == (503, False)
     assert client.post("/embed", files={"image": photo((0, 0, 90))}).status_code == 200
+    assert client.get("/people").json()["people"] == [{"name": "Ann", "embeddings": 1}], "connected again"
     assert make(gallery=database).get("/people").json()["people"] == [{"name": "Ann", "embeddings": 1}]
 
 

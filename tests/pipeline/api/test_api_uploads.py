@@ -102,6 +102,10 @@ def test_bodies_that_are_no_forms(client: TestClient, photo: PhotoFile) -> None:
         "/verify", content=b"--x\r\nnot a header\r\n", headers={"Content-Type": "multipart/form-data; boundary=x"}
     )
     assert broken.status_code == 400
+    field = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xc3\xa4\r\n--x--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    refused = client.post("/verify", content=field, headers=kind)
+    assert (refused.status_code, refused.json()["error"]) == (400, "bad_form")
 
 
 def test_fields_are_checked_by_name(client: TestClient, photo: PhotoFile) -> None:

@@ -140,6 +140,7 @@ async function start(): Promise<void> {
     failure.textContent = `The page cannot work: ${messageOf(error)}`;
     failure.hidden = false;
     status.textContent = "Not ready.";
+    byId("main", HTMLElement).removeAttribute("aria-busy");
     return;
   }
   const seconds = ((performance.now() - began) / 1000).toFixed(1);

@@ -15,12 +15,14 @@ export class EngineClient {
   private readonly worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: "engine" });
   private readonly waiting = new Map<number, Waiting>();
   private calls = 0;
+  private stopped: Error | null = null; // why no call is answered any more
   private tell: (begun: number[]) => void = () => undefined;
 
   constructor() {
     this.worker.addEventListener("message", ({ data }: MessageEvent<Reply>) => this.receive(data));
     this.worker.addEventListener("error", (event) => {
       const error = new Error(`the engine stopped (${event.message || "its script cannot be read"}). Load the page again.`);
+      this.stopped = error;
       for (const { reject } of this.waiting.values()) reject(error);
       this.waiting.clear();
     });
@@ -52,6 +54,7 @@ export class EngineClient {
   }
 
   private call(request: Request, say: (step: string) => void = () => undefined): Promise<unknown> {
+    if (this.stopped !== null) return Promise.reject(this.stopped);
     const id = this.calls++;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject, say });

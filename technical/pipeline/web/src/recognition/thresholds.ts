@@ -115,7 +115,11 @@ function answerOf(score: number, row: SizeThresholds): { answer: Answer; reason:
 /** In what the two faces, the larger one of `larger` pixels, differ from those of the calibration. */
 function misfits(probe: Probe, larger: number, table: Thresholds, row: SizeThresholds): string[] {
   const largest = calibrated(table).at(-1)?.size;
-  if (largest === undefined || probe.resolution > largest) return [];
+  const otherWay = (here: string, there: string): string =>
+    `the face was embedded ${here} the DSR, and the thresholds were chosen ${there} it`;
+  if (largest === undefined || probe.resolution > largest) {
+    return probe.byDsr ? [otherWay("by way of", "without")] : []; // the thresholds are those of HR faces
+  }
   const notes: string[] = [];
   if (table.protocol === "lr-hr" && larger <= largest) {
     notes.push("both faces are small; the thresholds are for a small face against a large one");
@@ -124,8 +128,7 @@ function misfits(probe: Probe, larger: number, table: Thresholds, row: SizeThres
     notes.push("one face is large; the thresholds are for two small ones");
   }
   if ((row.method === "dsr") !== probe.byDsr) {
-    const [here, there] = probe.byDsr ? ["by way of", "without"] : ["without", "by way of"];
-    notes.push(`the face was embedded ${here} the DSR, and the thresholds were chosen ${there} it`);
+    notes.push(probe.byDsr ? otherWay("by way of", "without") : otherWay("without", "by way of"));
   }
   return notes;
 }

@@ -25,26 +25,33 @@ export async function takePicture(engine: EngineClient): Promise<RgbImage | null
     taken = pixelsOf(video, video.videoWidth, video.videoHeight, "The webcam's picture");
     dialog.close();
   }, { signal });
+  let gone = false; // this call's dialog was closed, perhaps to be opened by another call
   const closed = new Promise<void>((resolve) => {
-    dialog.addEventListener("close", () => resolve(), { signal });
+    dialog.addEventListener("close", () => {
+      gone = true;
+      over.abort();
+      resolve();
+    }, { signal });
   });
+  const isGone = (): boolean => gone;
   try {
     stream = await openCamera();
-    if (dialog.open) {
+    if (!isGone()) {
       video.srcObject = stream;
-      await video.play();
+      await Promise.race([video.play(), closed]);
+    }
+    if (!isGone()) {
       take.disabled = false;
       take.focus();
-      boxFaces(engine, video, note, () => dialog.open).catch((error: unknown) => {
+      boxFaces(engine, video, note, () => !isGone()).catch((error: unknown) => {
         note.textContent = messageOf(error);
       });
     }
   } catch (error) {
-    note.textContent = messageOf(error);
+    if (!isGone()) note.textContent = messageOf(error);
   }
   await closed;
-  over.abort();
-  video.srcObject = null;
+  if (video.srcObject === stream) video.srcObject = null;
   stream?.getTracks().forEach((track) => track.stop());
   return taken;
 }

@@ -17,6 +17,7 @@ export interface Source {
 
 export class PeoplePanel {
   private readonly gallery = new Gallery();
+  private turn = 0; // changes when what is being looked up is of no use any more
   private readonly list = make("ul", { class: "people" });
   private readonly found = make("ol", { class: "found" });
   private readonly note = make("p", { class: "note soft", role: "status" });
@@ -54,6 +55,7 @@ export class PeoplePanel {
 
   /** Take away what was said of another photo or size. */
   clearAnswers(): void {
+    this.turn++;
     if (this.found.childElementCount === 0) return;
     this.found.replaceChildren();
     this.note.textContent = "";
@@ -82,14 +84,19 @@ export class PeoplePanel {
   }
 
   private async identify(): Promise<string> {
-    const { faces, called } = this.chosen;
+    const source = this.chosen;
+    const { faces, called } = source;
     if (faces.length === 0) throw new Error(`${called}: there is no face yet. Choose a photo above.`);
     if (this.gallery.names.length === 0) throw new Error("Nobody is enrolled yet.");
     this.clearAnswers();
+    const turn = this.turn;
+    const answers: HTMLElement[] = [];
     for (const [at, face] of faces.entries()) {
-      const answer = this.gallery.identify(await this.chosen.embedded(face), this.thresholds);
-      if (answer !== null) this.found.append(make("li", {}, described(at + 1, answer)));
+      const answer = this.gallery.identify(await source.embedded(face), this.thresholds);
+      if (turn !== this.turn) return this.note.textContent; // of another photo or size, or asked again
+      if (answer !== null) answers.push(make("li", {}, described(at + 1, answer)));
     }
+    this.found.replaceChildren(...answers);
     return `${called}: ${faces.length === 1 ? "one face" : `${faces.length} faces`} looked up.`;
   }
 

@@ -71,7 +71,8 @@ export class PhotoSlot {
       this.picked = largest(faces);
       this.note.textContent = `${name}, ${photo.width}x${photo.height}: ${counted(faces.length)}.`;
     } catch (error) {
-      if (turn === this.turn) this.clear(messageOf(error));
+      if (turn !== this.turn) return;
+      this.clear(messageOf(error));
     }
     this.root.removeAttribute("aria-busy");
     this.draw();
