@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.progress import progress_bar
 from dsr.degradation import HR_SIZE, MAX_SIZE, MIN_SIZE
 from facial_rec.faceset import Face, FaceSet
-from facial_rec.seeds import mixed_seed
+from facial_rec.identities import UNLABELLED, people_in_turn
 
 BYTES_PER_FACE = 3 * HR_SIZE * HR_SIZE
 PREFETCHED_BATCHES = 2
@@ -127,12 +127,15 @@ class SizeChoice:
 
 
 def split_identities(faces: FaceSet, fraction: float, seed: int) -> tuple[list[Face], list[Face]]:
-    """Identity-disjoint training and held-out faces. Raises UserError when one identity is all there is."""
+    """Identity-disjoint training and held-out faces. Raises UserError when one identity is all there is.
+
+    With the same seed the people held out are those of `facial_rec.identities.split_people`, the first of them where
+    they are fewer, so that no later command validates on people that an earlier one trained on.
+    """
     faces.require_identities(2)
-    subjects = faces.subjects
-    order = torch.randperm(len(subjects), generator=torch.Generator().manual_seed(mixed_seed(seed, 7))).tolist()
-    held_count = min(len(subjects) - 1, max(1, round(fraction * len(subjects))))
-    held = {subjects[index] for index in order[:held_count]}
+    subjects = [subject for subject in faces.subjects if subject != UNLABELLED] or faces.subjects
+    count = max(1, round(fraction * len(subjects)))
+    held = set(people_in_turn(subjects, seed)[: count if len(subjects) == 1 else min(len(subjects) - 1, count)])
     return [f for f in faces.faces if f.subject not in held], [f for f in faces.faces if f.subject in held]
 
 

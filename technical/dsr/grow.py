@@ -36,7 +36,8 @@ def grow(small: Dsr, config: DsrConfig) -> Dsr:
     for index, block in enumerate(large.body):
         assert isinstance(block, ResidualBlock)
         known = small.body[index] if index < old.blocks else None
-        for name in ("conv1", "conv2"):
+        wider = config.channels > width  # else a block of zeros alone would never learn
+        for name in ("conv1", "conv2") if known is not None or wider else ("conv2",):
             conv = getattr(block, name)
             conv.weight[:width] = 0
             conv.bias[:width] = 0

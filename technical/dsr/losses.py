@@ -62,8 +62,9 @@ def lattice_texture_loss(output: Tensor, cell: int) -> Tensor:
     these. What lies beside is a constant, so only the texture is pushed down. `dsr.quality.cell_pattern` measures the
     second harmonic.
     """
-    grey = output.mean(1)
-    return (_lattice_excess(grey, cell) + _lattice_excess(grey.transpose(1, 2), cell)) / 2
+    with torch.autocast(output.device.type, enabled=False):  # a faint texture is lost in eight bits
+        grey = output.mean(1)
+        return (_lattice_excess(grey, cell) + _lattice_excess(grey.transpose(1, 2), cell)) / 2
 
 
 def seam_loss(output: Tensor, cell: int) -> Tensor:
@@ -152,7 +153,8 @@ class LpipsLoss(nn.Module):
 
     def distances(self, output: Tensor, target: Tensor) -> Tensor:
         """The distance of each image from its target, `(B,)`."""
-        return self.network(output, target, normalize=True).flatten()
+        with torch.autocast(output.device.type, enabled=False):
+            return self.network(output.float(), target.float(), normalize=True).flatten()
 
 
 def find_lpips_backbone(given: Path | None = None, net: str = "alex") -> Path | None:

@@ -30,7 +30,7 @@ from common.paths import default_dataset, find_dataset
 from common.progress import progress_bar
 from common.runlog import keep_records, wandb_logger
 from dsr.checkpoint import load_dsr
-from dsr.data import FaceReader, SizeChoice, evenly_spaced, mixed_seed
+from dsr.data import FaceReader, SizeChoice, evenly_spaced
 from dsr.restored import Restorer
 from facial_rec.faceset import FaceSet
 from facial_rec.finetune_augment import AUGMENTATIONS
@@ -42,6 +42,7 @@ from facial_rec.finetune_teachers import joint_teacher
 from facial_rec.finetune_validation import Guard, Report, Verification, summary
 from facial_rec.identities import Identities, grouped_order, identities_of, split_people
 from facial_rec.run_state import check_run_folder
+from facial_rec.seeds import mixed_seed
 
 HELD_OUT_FRACTION = 0.1
 

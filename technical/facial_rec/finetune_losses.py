@@ -179,11 +179,7 @@ class FinetuneLoss(nn.Module):
         embeddings = torch.cat([batch.sr, batch.hr])
         classes = torch.cat([batch.classes, batch.classes[: len(batch.hr)]])
         chosen = classes != NO_IDENTITY
-        if _is_captured(embeddings):  # a captured step cannot choose rows: all take part, and count or do not
+        if embeddings.is_cuda:  # a captured step cannot choose rows, nor those before it: all count, or do not
             losses = self.head.each(embeddings, classes.clamp(min=0))
             return (losses * chosen).sum() / chosen.sum().clamp(min=1)
         return self.head(embeddings[chosen], classes[chosen]) if bool(chosen.any()) else None
-
-
-def _is_captured(values: Tensor) -> bool:
-    return values.is_cuda and torch.cuda.is_current_stream_capturing()

@@ -98,6 +98,12 @@ def grouped_order(people: Tensor, seed: int, epoch: int, together: int = 2) -> l
     return [index for position in chance.permutation(len(groups)) for index in groups[position]]
 
 
+def people_in_turn(subjects: Sequence[str], seed: int) -> list[str]:
+    """The people, each once, in the order in which they are held out for validation."""
+    names = sorted(set(subjects))
+    return [names[index] for index in np.random.default_rng([seed, 7]).permutation(len(names))]
+
+
 def split_people(
     faces: Sequence[Face], fraction: float, seed: int, unlabelled: Collection[str] = (), known: bool = True
 ) -> tuple[list[Face], list[Face]]:
@@ -113,9 +119,8 @@ def split_people(
             f"{len(faces)} images of {len(subjects)} identity: at least 2 people are needed, some to train on and "
             "others to validate on. Name files <subject>_<n>.png, use a folder per identity, or give --labels none."
         )
-    order = np.random.default_rng([seed, 7]).permutation(len(subjects))
     count = min(len(subjects) - 1, max(2, round(fraction * len(subjects))))
-    held = {subjects[index] for index in order[:count]}
+    held = set(people_in_turn(subjects, seed)[:count])
     is_held = [(face.subject if named else face.name) in held for face in faces]
     return (
         [face for face, out in zip(faces, is_held, strict=True) if not out],

@@ -94,7 +94,7 @@ class PartialFC(nn.Module):
 
     def _sample(self, present: Tensor, step: int) -> Tensor | None:
         """The rows that take part, rising: those of `present` and random others. None when all do."""
-        wanted = round(self.sampling * self.count)
+        wanted = max(1, round(self.sampling * self.count))
         if self.sampling >= 1.0 or wanted >= self.count:
             return None
         present = present.unique()

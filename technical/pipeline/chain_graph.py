@@ -132,11 +132,12 @@ def prepared_ahead(
             while not stopped.is_set():
                 with alone, torch.cuda.stream(stream):  # the reading too, for faces may lie on the GPU
                     batch = next(source, None)
-                    if batch is None:
-                        return put(None)
-                    ready, done = make(batch), torch.cuda.Event()
-                    done.record(stream)
-                put((ready, done))
+                    made_of_it = None if batch is None else (make(batch), torch.cuda.Event())
+                    if made_of_it is not None:
+                        made_of_it[1].record(stream)
+                put(made_of_it)  # it may wait for the taker, who may be waiting for `alone`
+                if made_of_it is None:
+                    return
         except BaseException as error:  # noqa: BLE001 - raised where the faces are used
             put(error)
 

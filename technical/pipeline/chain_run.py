@@ -30,6 +30,7 @@ from facial_rec.finetune_curves import save_curves
 from facial_rec.finetune_result import on_device, save_mixture, save_result
 from facial_rec.finetune_state import Kept
 from facial_rec.finetune_validation import Guard, Report, Verification, score, summary
+from facial_rec.metrics import Floats
 from facial_rec.weight_average import interpolate
 from pipeline.chain_training import ChainState, averaged_pair, save_chain
 
@@ -56,6 +57,8 @@ class ChainRun:
     people: torch.Tensor
     quality: Validation
     guard: Guard
+    high: Floats
+    """What the original says of the true validation faces, `(N, D)`, with which every student's is compared."""
     saved_at: float = -math.inf
 
     def shorten(self, epochs: int) -> Config:
@@ -74,7 +77,9 @@ class ChainRun:
 
     def verification(self, dsr: Dsr) -> Verification:
         """Verification of the validation people on this DSR's outputs."""
-        return verification_on(dsr, self.cfg, self.faces, self.people, self.place.device)
+        found = verification_on(dsr, self.cfg, self.faces, self.people, self.place.device)
+        found.original = self.high
+        return found
 
     def finish_epoch(self, record: dict[str, Any]) -> dict[str, Any]:
         """Validate the averaged networks where it is their turn, keep them if they are best, log; the state comes last.

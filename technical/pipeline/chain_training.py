@@ -301,7 +301,8 @@ def backward(state: ChainState, total: Tensor, place: Place) -> list[Tensor]:
     total.backward()
     average_gradients([p for group in state.optimizer.param_groups for p in group["params"]], place)
     networks = (list(state.dsr.parameters()), [*state.student.parameters(), *state.loss.parameters()])
-    return [torch.nn.utils.clip_grad_norm_(network, GRADIENT_CLIP) for network in networks]
+    norms = [torch.nn.utils.clip_grad_norm_(network, GRADIENT_CLIP) for network in networks]
+    return [norm.to(total.device) for norm in norms]  # that of a network which does not learn is on the CPU
 
 
 def average_gradients(parameters: list[nn.Parameter], place: Place) -> None:
@@ -311,7 +312,7 @@ def average_gradients(parameters: list[nn.Parameter], place: Place) -> None:
     flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
     summed(flat, place).div_(place.world)
     for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad = gradient.view_as(parameter).clone(memory_format=torch.preserve_format)
+        parameter.grad = torch.empty_like(parameter).copy_(gradient.view_as(parameter))  # laid out as a fused step asks
 
 
 def save_chain(path: Path, state: ChainState, settings: dict[str, Any]) -> None:
@@ -347,6 +348,10 @@ def restore_chain(path: Path, state: ChainState, settings: dict[str, Any]) -> No
     for saved, ours in zip(content["optimizer"]["param_groups"], state.optimizer.param_groups, strict=True):
         saved.update({key: ours[key] for key in ("fused", "capturable")})  # of this device, not of the one before
     state.optimizer.load_state_dict(content["optimizer"])
+    for parameter, values in state.optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape:  # it may lie otherwise in memory than it did there
+                values[name] = torch.empty_like(parameter).copy_(value)
     state.epoch, state.step = content["counters"]["epoch"], content["counters"]["step"]
     state.sums = content["sums"]
     state.kept = None if content["kept"] is None else Kept(**content["kept"])

@@ -85,6 +85,8 @@ class Config:
     """Folder of the result."""
     threads: int = 0
     """CPU threads of torch; 0 leaves its choice."""
+    seed: int = 0
+    """Seed of the people held out where there is no validation set: that of the training."""
     cache_gb: float = 4.0
     """Faces are held in memory when they take no more than this."""
 
@@ -123,7 +125,11 @@ def main(cfg: Config) -> Path:
     restorer = Restorer(dsr, SizeChoice.parse(cfg.vlr_size))
     faces, val_faces = finetune_edgeface.load_data(
         finetune_edgeface.Config(
-            train_root=cfg.train_root, val_root=cfg.val_root, val_limit=cfg.val_limit, cache_gb=cfg.cache_gb
+            train_root=cfg.train_root,
+            val_root=cfg.val_root,
+            val_limit=cfg.val_limit,
+            cache_gb=cfg.cache_gb,
+            seed=cfg.seed,
         )
     )
     sizes = restorer.sizes.validation_sizes()

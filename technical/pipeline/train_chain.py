@@ -301,9 +301,9 @@ def _run(
 ) -> ChainRun:
     """What the leading process measures with; writes config.json."""
     people = identities_of(val_faces.faces, (UNLABELLED,)).people
-    before = verification_on(dsr, cfg, val_faces, people, place.device).run(
-        on_device(original, original.state_dict(), place.device)
-    )
+    verification = verification_on(dsr, cfg, val_faces, people, place.device)
+    before = verification.run(on_device(original, original.state_dict(), place.device))
+    assert verification.original is not None
     chosen = evenly_spaced(val_faces.faces, DSR_FACES)
     sizes = SizeChoice.parse(cfg.vlr_size).validation_sizes()
     quality = Validation(FaceReader(val_faces.faceset, chosen, cfg.cache_gb), sizes, teacher, place.device)
@@ -314,8 +314,9 @@ def _run(
     cfg.out.mkdir(parents=True, exist_ok=True)
     write_json(cfg.out / "config.json", {**about, **settings, "out": str(cfg.out), "original": before})
     keep_records(cfg.out / "metrics.jsonl", state.epoch)
+    guard = Guard(before, cfg.hr_drop)
     return ChainRun(
-        cfg, state, original, dsr, settings, about, place, val_faces, people, quality, Guard(before, cfg.hr_drop)
+        *(cfg, state, original, dsr, settings, about, place, val_faces, people, quality, guard, verification.original)
     )
 
 

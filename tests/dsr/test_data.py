@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.images import write_png
 from dsr.data import FaceReader, SizeChoice, evenly_spaced, split_identities, to_float
 from facial_rec.faceset import FaceSet
+from facial_rec.identities import split_people
 from facial_rec.seeds import epoch_order, mixed_seed
 
 
@@ -166,6 +167,8 @@ def test_split_is_by_person_and_seed(people: Path) -> None:
     assert len({face.subject for face in held}) == 2
     assert sorted(face.name for face in kept + held) == [face.name for face in faces.faces]
     assert split_identities(faces, 0.34, seed=0) == (kept, held)
+    later = {face.subject for face in split_people(faces.faces, 0.5, 0)[1]}
+    assert {face.subject for face in held} <= later, "fine-tuning validates on nobody that the DSR was trained on"
     assert any(split_identities(faces, 0.34, seed) != (kept, held) for seed in (1, 2, 3))
 
 

@@ -62,6 +62,16 @@ def test_what_is_new_learns(overlap: int) -> None:
     assert not torch.equal(after["body.1.conv2.weight"][:16], before["body.1.conv2.weight"][:16])
 
 
+def test_a_block_more_at_the_same_width_learns() -> None:
+    large = grow(trained(), replace(TINY, blocks=TINY.blocks + 1)).requires_grad_(True)
+    optimizer = torch.optim.SGD(large.parameters(), lr=0.01)
+    for _ in range(2):  # the first step moves its last layer, the second what comes before
+        optimizer.zero_grad()
+        large(torch.rand(2, 3, 16, 16)).square().mean().backward()
+        optimizer.step()
+    assert float(large.body[-1].conv1.weight.grad.abs().max()) > 0
+
+
 @pytest.mark.parametrize("change", [{"channels": 8}, {"blocks": 0}, {"cell": 14}, {"overlap": 1}])
 def test_a_network_does_not_shrink(change: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"cannot grow into .* Choose a larger --preset"):

@@ -318,6 +318,12 @@ def test_identity_counts_more_for_larger_faces(
     torch.testing.assert_close(parts["identity"], DsrLoss(embedder)(output, faces)[1]["identity"])
 
 
+def test_the_texture_is_measured_in_full_precision(output: torch.Tensor) -> None:
+    exact = lattice_texture_loss(output, 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(lattice_texture_loss(output, 7), exact, rtol=1e-6, atol=0)
+
+
 def test_nothing_to_train_is_refused(embedder: Embedder, faces: torch.Tensor) -> None:
     with pytest.raises(UserError, match="Every loss weight is 0"):
         DsrLoss(embedder, pixel_weight=0.0, identity_weight=0.0)(faces, faces)

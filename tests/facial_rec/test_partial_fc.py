@@ -103,6 +103,13 @@ def test_more_people_in_a_batch_than_sampled_are_all_kept(batch: tuple[Tensor, T
     assert mine._rows.tolist() == list(range(9))
 
 
+def test_of_few_people_one_is_sampled_at_least() -> None:
+    mine = PartialFC(4, DIMENSIONS, MARGINS[0], sampling=0.1)
+    rows = mine._sample(torch.tensor([], dtype=torch.int64), 0)
+    assert rows is not None
+    assert len(rows) == 1
+
+
 def test_a_step_samples_what_its_number_and_seed_say(batch: tuple[Tensor, Tensor]) -> None:
     def rows(seed: int, step: int) -> list[int]:
         mine = PartialFC(1000, DIMENSIONS, MARGINS[0], sampling=0.1, seed=seed)

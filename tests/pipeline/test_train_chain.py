@@ -37,7 +37,7 @@ from facial_rec.finetune_state import Batch
 from facial_rec.finetune_student import load_teacher
 from facial_rec.margin import CosFaceHead
 from facial_rec.muon import MATRIX_SCALE, Muon, is_matrix
-from pipeline import train_chain
+from pipeline import chain_training, train_chain
 from pipeline.chain_graph import GraphedStep
 from pipeline.chain_training import (
     ChainTeaching,
@@ -387,6 +387,22 @@ def test_resume_gives_the_losses_of_an_uninterrupted_run(
     assert_same_run(config, finished)
 
 
+def test_the_cosine_is_that_to_the_original(config: Config, finished: Config) -> None:
+    cosines = [record["validation"]["hr-hr"]["cosine"] for record in records(finished)]
+    assert all(0.0 < cosine < 1.0 - 1e-6 for cosine in cosines)
+    assert cosines[1] < cosines[0], "it moves away, step by step"
+
+
+def test_gradients_of_several_processes_lie_as_the_weights_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain_training, "summed", lambda flat, place: flat.mul_(2))  # two equal ones
+    weight = torch.nn.Parameter(torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last))
+    weight.grad = torch.randn(4, 3, 5, 5)
+    expected = weight.grad.clone()
+    chain_training.average_gradients([weight], Place(CPU, 0, 2))
+    assert weight.grad.stride() == weight.stride()
+    torch.testing.assert_close(weight.grad, expected)
+
+
 def test_a_resumed_run_steps_as_its_device_wants(
     config: Config, finished: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,7 +462,7 @@ def test_the_dsr_may_be_mixed_with_the_one_it_began_as(config: Config, finished:
 KILL = """
 import os, signal, sys
 from common import cli
-from pipeline import train_chain
+from pipeline import chain_training, train_chain
 whole = train_chain.chain_step
 def step(state, *args):
     if state.step == 3:
