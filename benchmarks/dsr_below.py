@@ -4,8 +4,8 @@
 
 Every pair of the development set, a small probe against an HR face: by way of bicubic and by way of the DSR, each at
 its own threshold for the wanted FMR. LFW, on which the project is tested, is refused. The DSR helps at a size where it
-finds more genuine pairs, beyond the 95 % interval of the paired difference (people resampled). What was embedded is
-kept, so a second run is short, and one that was killed goes on.
+finds more genuine pairs, beyond the 95 % interval of the paired difference (people resampled, thresholds held fixed).
+What was embedded is kept, so a second run is short, and one that was killed goes on.
 """
 
 from __future__ import annotations

@@ -165,7 +165,10 @@ def held_out_decisions(scores: Floats, pairs: DevelopmentPairs, wanted: Wanted) 
 def fnmr_difference(
     ours: Floats, base: Floats, thresholds: tuple[float, float], pairs: DevelopmentPairs, wanted: Wanted
 ) -> tuple[float, Interval | None]:
-    """FNMR of `ours` minus that of `base`, each at its own threshold, with the interval of the paired difference."""
+    """FNMR of `ours` minus that of `base`, each at its own threshold, with the interval of the paired difference.
+
+    The thresholds stay as they are: what chance there is in them is not in the interval.
+    """
     missed = (ours < thresholds[0]).astype(float) - (base < thresholds[1])
     errors, trials = pairs.by_cell(missed * pairs.genuine), pairs.by_cell(pairs.genuine)
     kept = trials > 0
