@@ -12,6 +12,7 @@ import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -115,14 +116,14 @@ class ImageStore:
         self._local = threading.local()
         if self.root.is_dir():
             self._is_zip = False
-            inside = ((path, path.relative_to(self.root).as_posix()) for path in self.root.rglob("*"))
+            inside = ((path, path.relative_to(self.root).as_posix()) for path in _files_under(self.root))
             found = (name for path, name in inside if _is_image_name(name) and path.is_file())
         elif self.root.is_file():
             self._is_zip = True
             found = (name for name in self._archive().namelist() if _is_image_name(name))
         else:
             raise UserError(f"{self.root} does not exist: expected a folder or a zip of images.")
-        self.names = sorted(found)
+        self.names = sorted(set(found))  # a zip may hold a name twice, and gives the last of them
         if not self.names:
             raise UserError(f"{self.root} holds no image ({', '.join(IMAGE_SUFFIXES)}). Is it the right folder?")
 
@@ -175,6 +176,14 @@ class ImageStore:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._local = threading.local()
+
+
+def _files_under(root: Path) -> Iterator[Path]:
+    """Every file below `root`, in linked folders too; a link to a folder that it lies in is not followed."""
+    for folder, inside, files in os.walk(root, followlinks=True):
+        here = Path(folder).resolve()
+        inside[:] = [one for one in inside if (Path(folder) / one).resolve() not in (here, *here.parents)]
+        yield from (Path(folder) / name for name in files)
 
 
 def _is_image_name(name: str) -> bool:

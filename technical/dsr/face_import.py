@@ -43,28 +43,32 @@ def read_sources(sources: Sequence[Path]) -> list[ImportedFace]:
 def read_labelled(sources: Sequence[Path], labels: Path) -> list[ImportedFace]:
     """The faces that the table `labels` lists for these sources, with its identities and splits.
 
-    The columns are file, identity, source, split and zip. A file without identity is a person of its own; rows of a
-    zip that is not among the sources are left out. Raises UserError for a table that is missing, lacks a column,
+    The columns are file, identity, source, split and zip. A file without identity is a person of its own. A file is
+    looked for in the zip that its row names, where that is a source, else in the folders; rows of a zip that is not
+    among the sources, nor unpacked in them, are left out. Raises UserError for a table that is missing, lacks a column,
     repeats a file, or names a split or a file that does not exist.
     """
     found = [FaceSet(source) for source in sources]
-    given = {faces.root.name for faces in found}
-    holders = {face.name: faces for faces in reversed(found) for face in faces.faces}
-    listed: dict[str, ImportedFace] = {}
+    zips = {faces.root.name: faces for faces in found if faces.root.is_file()}
+    unpacked = [faces for faces in found if not faces.root.is_file()]
+    holders = {faces: {face.name for face in faces.faces} for faces in found}
+    listed: dict[tuple[FaceSet, str], ImportedFace] = {}
     elsewhere = 0
     for line, row in _rows(labels):
-        name = row["file"]
-        if name not in holders and row["zip"] and row["zip"] not in given:
+        name, place = row["file"], row["zip"]
+        among = [zips[place]] if place in zips else unpacked if place else found
+        holder = next((faces for faces in among if name in holders[faces]), None)
+        if holder is None and place and place not in zips:
             elsewhere += 1
             continue
-        if name not in holders:
+        if holder is None:
             raise UserError(f"{labels}, line {line}: {name} is in no --source. Restore it or remove the line.")
-        if name in listed:
+        if (holder, name) in listed:
             raise UserError(f"{labels}, line {line}: {name} is listed twice. Remove one of the lines.")
         if row["split"] not in ("", *SPLITS):
             raise UserError(f"{labels}, line {line}: split '{row['split']}', expected {', '.join(SPLITS)} or nothing.")
         person = row["identity"] or str(PurePosixPath(name).with_suffix(""))
-        listed[name] = ImportedFace(holders[name], name, person, row["split"])
+        listed[holder, name] = ImportedFace(holder, name, person, row["split"])
     if not listed:
         raise UserError(f"{labels} lists no file of {', '.join(map(str, sources))}. Is it the right table?")
     unlisted = sum(map(len, found)) - len(listed)

@@ -128,6 +128,8 @@ def convert_folder(cfg: Folder) -> None:
     _check_vlr_size(cfg.vlr_size)
     if not cfg.source:
         raise UserError("no --source: give a folder or a zip of aligned 112x112 faces.")
+    if cfg.seed < 0:
+        raise UserError(f"--seed {cfg.seed}: expected 0 or more.")
     faces = read_labelled(cfg.source, cfg.labels) if cfg.labels else read_sources(cfg.source)
     splits = assign_splits(faces, {"val": cfg.val_fraction, "test": cfg.test_fraction}, cfg.seed)
     counts = Counter(splits[face.person] for face in faces)

@@ -126,6 +126,7 @@ class _SplitWriter:
 @contextmanager
 def _replacing_folder(target: Path) -> Iterator[Path]:
     """Give an empty folder beside `target`, renamed over it when the block ends well and removed when it does not."""
+    target = target.resolve()  # of a link, what it leads to
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(target)
     staging = target.with_name(f".{target.name}.{os.getpid()}.part")
@@ -148,6 +149,7 @@ def _old(target: Path) -> Path:
 
 def _restore(target: Path) -> None:
     """Undo a replacement that was killed between its two renames; remove what one left after them."""
+    target = target.resolve()
     if _old(target).is_dir():
         if target.exists():
             shutil.rmtree(_old(target))

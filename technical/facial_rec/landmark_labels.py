@@ -14,6 +14,7 @@ here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,7 +125,8 @@ def label_faces(faces: FaceSet, detector: Detector, kept: Path, what: str) -> La
     `kept` is where they are written, a thousand faces at a time: a killed run goes on from there, and a later one reads
     them. Raises UserError for a file of other faces and for a face that cannot be read.
     """
-    names = np.array([face.name for face in faces.faces])
+    marks = [sha256(faces.store.read_bytes(face.name)).hexdigest()[:16] for face in faces.faces]
+    names = np.array([f"{face.name} {mark}" for face, mark in zip(faces.faces, marks, strict=True)])
     labels = _read(kept, names) if kept.is_file() else np.zeros((0, 5, 2), np.float32)
     with progress_bar(len(names), what, "face") as bar:
         bar.update(len(labels))

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Protocol
 
-from common.images import ImageStore, RgbImage
+from common.errors import UserError
+from common.images import ImageStore, RgbImage, decode_image
 from facial_rec.faceset import HR_SIZE
 
 
@@ -41,7 +42,10 @@ class StoreSource:
         return str(self.store.root)
 
     def read(self, name: str) -> RgbImage:
-        return self.store.read(name, (HR_SIZE, HR_SIZE))
+        data = self.store.read_bytes(name)
+        if self._fingerprints.setdefault(name, hashlib.sha256(data).hexdigest()) != hashlib.sha256(data).hexdigest():
+            raise UserError(f"{self.label}/{name} changed while it was used. Start again when nothing writes there.")
+        return decode_image(data, f"{self.label}/{name}", (HR_SIZE, HR_SIZE))
 
     def fingerprint(self, name: str) -> str:
         if name not in self._fingerprints:

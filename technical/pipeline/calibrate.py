@@ -100,10 +100,9 @@ class Config:
             raise UserError(f"--vlr-size {self.vlr_size}: expected at least one size, each once.")
         if not 0 < self.refuse < 1:
             raise UserError(f"--refuse {self.refuse}: expected a share between 0 and 1.")
-        if self.bootstrap < 0 or self.impostors < 1:
-            raise UserError(
-                f"--bootstrap {self.bootstrap} --impostors {self.impostors}: expected 0 or more, 1 or more."
-            )
+        if self.bootstrap < 0 or self.impostors < 1 or self.seed < 0:
+            given = f"--bootstrap {self.bootstrap} --impostors {self.impostors} --seed {self.seed}"
+            raise UserError(f"{given}: expected 0 or more, 1 or more, 0 or more.")
 
 
 def main(cfg: Config) -> Thresholds:

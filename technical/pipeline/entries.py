@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import cv2
@@ -25,7 +26,10 @@ from pipeline.degradations import SEVERITIES, View
 # Raised whenever the same image and weights would give other numbers than before: old entries are then not found.
 CODE_VERSION = 1
 # The libraries whose arithmetic the numbers come from.
-_LIBRARIES = tuple(f"{module.__name__} {module.__version__}" for module in (torch, kornia, cv2, PIL))
+_LIBRARIES = (
+    *(f"{module.__name__} {module.__version__}" for module in (torch, kornia, cv2, PIL)),
+    *(f"{name} {version(name)}" for name in ("timm", "onnxruntime", "lpips", "torchvision")),
+)
 
 
 @dataclass(frozen=True)

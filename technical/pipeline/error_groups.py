@@ -64,6 +64,16 @@ class _Compared:
         return self.people_known and self.people(among) >= FEWEST_PEOPLE
 
 
+def group_values(
+    pairs: PairList, attributes: Attributes, column: str, cut_points: Sequence[float] | None = None
+) -> tuple[dict[str, str | None], list[str]]:
+    """The group of each person (or image) of the pairs, and all groups in order. UserError as `Attributes.values`."""
+    sides = _sides(pairs, attributes)
+    names = sorted({*sides[0], *sides[1]})
+    found, order = grouped(attributes.values(column, names), column, cut_points)
+    return dict(zip(names, found, strict=True)), order
+
+
 def group_errors(
     scores: ArrayLike,
     pairs: PairList,
@@ -85,9 +95,7 @@ def group_errors(
     if values.shape != (len(pairs),) or not len(pairs) or np.isnan(values).any():
         raise UserError(f"{len(pairs)} pairs need as many scores, none of them NaN, found shape {values.shape}.")
     sides = _sides(pairs, attributes)
-    names = sorted({*sides[0], *sides[1]})
-    found, order = grouped(attributes.values(column, names), column, cut_points)
-    group_of = dict(zip(names, found, strict=True))
+    group_of, order = group_values(pairs, attributes, column, cut_points)
     (first, second), _ = number_subjects(
         [pair.first_subject for pair in pairs.pairs], [pair.second_subject for pair in pairs.pairs]
     )
@@ -102,13 +110,13 @@ def group_errors(
         seed=seed,
     )
     shown = [*order, *(name for name in (DIFFERENT, UNKNOWN) if (compared.groups == name).any())]
-    known = sum(group is not None for group in found)
+    known = sum(group is not None for group in group_of.values())
     return {
         "column": column,
         "threshold": threshold,
         "rows": [_row(compared, name) for name in shown],
         "ratios": [ratio for figure in RATES if (ratio := _largest_ratio(compared, figure, order)) is not None],
-        "matched": {"key": attributes.key, "known": known, "of": len(names)},
+        "matched": {"key": attributes.key, "known": known, "of": len(group_of)},
     }
 
 

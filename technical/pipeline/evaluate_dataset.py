@@ -104,7 +104,7 @@ class Config:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Print the tables, write the files asked for, and return what the JSON holds."""
-    check_settings(cfg.threshold, cfg.bootstrap)
+    check_settings(cfg.threshold, cfg.bootstrap, cfg.seed)
     faces = load_probes(cfg.dataset_root, cfg.hr_dir, cfg.vlr_dir, cfg.vlr_size, cfg.limit)
     describe(faces)
     chain, checksums = load_chain([cfg.edgeface], cfg.dsr, cfg.device, cfg.batch_size, cfg.threads)

@@ -17,7 +17,7 @@ from typing import Any
 
 from common import cli
 from common.errors import UserError
-from common.files import sha256_of, write_json
+from common.files import read_json, sha256_of, write_json
 from common.paths import REPOSITORY_ROOT
 from common.shipped import shipped_files
 from dsr.checkpoint import load_dsr
@@ -81,7 +81,11 @@ def main(cfg: Config) -> dict[str, Any]:
     images, pairs = cfg.shared / "data/lfw/lfw_112.zip", cfg.shared / "data/lfw/pairs.txt"
     if not images.exists():
         print(f"\n{images} is not there: the synthetic people instead, which say nothing about real faces.")
-        return {"files": files, "synthetic": synthetic(cfg)}
+        made_up = {"format": "dsr-edgeface-reference-1", "files": files, "synthetic": synthetic(cfg)}
+        if cfg.json is not None:
+            write_json(cfg.json, made_up)
+            print(f"written: {cfg.json}")
+        return made_up
     source, trials = load_trials(images, pairs, cfg.seed)
     with open_cache(True) as cache:
         measured = _Measured(cfg, source, trials, cache)
@@ -130,7 +134,9 @@ def check_files() -> list[dict[str, Any]]:
 
 def synthetic(cfg: Config) -> dict[str, Any]:
     """The people of a synthetic test set at 16 pixels, by bicubic and by the shipped chain; drawn if not there."""
-    if not (cfg.synthetic / "test_processed" / "meta.json").is_file():
+    meta, wanted = cfg.synthetic / "test_processed" / "meta.json", (cfg.synthetic_people, cfg.seed)
+    options = read_json(meta).get("options", {}) if meta.is_file() else {}
+    if (options.get("identities"), options.get("seed")) != wanted:
         drawn = Synthetic(cfg.synthetic_people, val_fraction=0.0, test_fraction=0.95, seed=cfg.seed, out=cfg.synthetic)
         make_synthetic(replace(drawn, overwrite=True), leave=frozenset({"train"}))
     return evaluate_dataset.main(
@@ -139,6 +145,7 @@ def synthetic(cfg: Config) -> dict[str, Any]:
             dsr=cfg.dsr,
             edgeface=cfg.edgeface,
             seed=cfg.seed,
+            bootstrap=cfg.bootstrap,
             threads=cfg.threads,
         )
     )

@@ -29,7 +29,7 @@ from pipeline.error_groups import groups_text
 from pipeline.evaluate_pairs import print_notes
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, load_chain, with_lpips
 from pipeline.pair_evaluation import Protocol, Settings, evaluate
-from pipeline.record_extras import groups_section, pictures_section
+from pipeline.record_extras import check_groups, groups_section, pictures_section
 from pipeline.records import verification_record
 from pipeline.run_record import checksums, now, run_record
 
@@ -99,6 +99,8 @@ def main(cfg: Config) -> dict[str, Any]:
     if cfg.by and attributes is None:
         raise UserError(f"--by {' '.join(cfg.by)} needs --attributes: a CSV with these columns.")
     source, pairs = load_trials(cfg.images, cfg.pairs, cfg.seed)
+    if attributes is not None:
+        check_groups(attributes, cfg.by, pairs)
     edgeface = cfg.edgeface or (DEFAULT_EDGEFACE,)
     chain, weights = load_chain(edgeface, cfg.dsr, cfg.device, cfg.batch_size, cfg.threads)
     chain = with_lpips(chain)

@@ -93,7 +93,7 @@ class Config:
 def main(cfg: Config) -> dict[str, Any]:
     """Print the tables, write `cfg.json` if given, and return the record it holds."""
     started = now()
-    check_settings(cfg.threshold, cfg.bootstrap)
+    check_settings(cfg.threshold, cfg.bootstrap, cfg.seed)
     for size in cfg.vlr_size:
         check_size(size, "--vlr-size")
     store = ImageStore(find_dataset(cfg.images))

@@ -71,12 +71,14 @@ def with_lpips(chain: Chain, backbone: Path | None = None) -> Chain:
     return replace(chain, lpips=LpipsLoss(file).to(chain.device), lpips_fingerprint=sha256_of(file))
 
 
-def check_settings(threshold: float, resamples: int) -> None:
-    """Refuse, before anything is computed, a threshold that is no cosine and a negative number of resamples."""
+def check_settings(threshold: float, resamples: int, seed: int) -> None:
+    """Refuse, before anything is computed, a threshold that is no cosine and negative numbers."""
     if not -1.0 <= threshold <= 1.0:
         raise UserError(f"--threshold {threshold}: expected a cosine, from -1 to 1.")
     if resamples < 0:
         raise UserError(f"--bootstrap {resamples}: expected 0 or more resamples.")
+    if seed < 0:
+        raise UserError(f"--seed {seed}: expected 0 or more.")
 
 
 def set_threads(threads: int) -> None:

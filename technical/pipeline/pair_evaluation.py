@@ -54,7 +54,7 @@ class Settings:
     """Seed of the resampling and of the realistic degradations."""
 
     def __post_init__(self) -> None:
-        check_settings(self.threshold, self.bootstrap)
+        check_settings(self.threshold, self.bootstrap, self.seed)
         for name, values in (("--vlr-size", self.vlr_sizes), ("--protocol", self.protocols)):
             if not values or len(set(values)) < len(values):
                 raise UserError(f"{name} {' '.join(map(str, values))}: expected one or more, each once.")

@@ -11,7 +11,7 @@ from facial_rec.pairs import PairList
 from facial_rec.sources import ImageSource
 from pipeline.attributes import Attributes
 from pipeline.chain import Chain
-from pipeline.error_groups import group_errors
+from pipeline.error_groups import group_errors, group_values
 from pipeline.pair_evaluation import HR, Case, Evaluation, Settings
 from pipeline.pictures import spread_evenly, write_failures, write_grid
 
@@ -72,6 +72,17 @@ def _chosen_sizes(sizes: Sequence[int]) -> list[int]:
     return [size for size in USUAL_SIZES if size in sizes] or sorted(sizes)[:GRIDS]
 
 
+def chosen_columns(attributes: Attributes, columns: Sequence[str]) -> list[str]:
+    """The columns asked for; none: all but who is seen."""
+    return list(columns) or [column for column in attributes.columns if column != "subject"]
+
+
+def check_groups(attributes: Attributes, columns: Sequence[str], pairs: PairList) -> None:
+    """Raise, before anything is computed, the UserErrors of `groups_section`."""
+    for column in chosen_columns(attributes, columns):
+        group_values(pairs, attributes, column)
+
+
 def groups_section(
     attributes: Attributes, columns: Sequence[str], pairs: PairList, settings: Settings, evaluation: Evaluation
 ) -> list[dict[str, Any]]:
@@ -81,7 +92,7 @@ def groups_section(
     """
     best = "dsr" if any(case.method == "dsr" for case in evaluation.scores) else "bicubic"
     cases = [case for case in evaluation.scores if case.method in ("hr", best)]
-    chosen = list(columns) or list(attributes.columns)
+    chosen = chosen_columns(attributes, columns)
     groups = []
     with progress_bar(len(cases) * len(chosen), "error rates by group", "table") as progress:
         for column in chosen:

@@ -49,7 +49,7 @@ def _matches(one: Entry, first: Entry, size: int | None) -> bool:
 
 def _verification(entries: Sequence[Entry], records: Records) -> list[str]:
     methods = {one["method"]: one for one in reversed(entries)}
-    low = next(one for one in entries if one["size"] is not None)
+    low = next(one for one in entries if one["size"] is not None and _has_any(one, LEADING))
     name = next(name for name in LEADING if _has_any(low, [name]))
     what = {"accuracy": "decides {} of the pairs rightly"}.get(name, _noun(name) + " is {}")
     words = _sentence(methods, name, what, f"At {low['size']} pixels ({low['protocol'].upper()}, {low['recogniser']})")

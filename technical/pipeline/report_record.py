@@ -180,8 +180,9 @@ def read_records(paths: Sequence[Path]) -> Records:
         }
         for path, one in zip(paths, found, strict=True)
     ]
-    names = [run["title"] if [r["title"] for r in runs].count(run["title"]) == 1 else run["file"] for run in runs]
-    sections = {key: _join([one.get(key) or [] for one in found], names, key) for key in _IDENTITY}
+    candidates = [(run["title"], run["file"], str(path)) for run, path in zip(runs, paths, strict=True)]
+    names = [_only_here(mine, candidates) for mine in candidates]
+    sections = _joined(found, names)
     pictures = [
         (path.parent / one["pictures"]["folder"], one["pictures"])
         for path, one in zip(paths, found, strict=True)
@@ -282,19 +283,25 @@ _IDENTITY: dict[str, tuple[str, ...]] = {
 }
 
 
-def _join(lists: Sequence[list[Entry]], names: Sequence[str], section: str) -> list[Entry]:
-    """All entries; a recogniser is renamed where another record has another figure under the same keys."""
-    seen: dict[tuple[Any, ...], Entry] = {}
-    joined: list[Entry] = []
-    for entries, name in zip(lists, names, strict=True):
-        clash = any(seen.get(_key(section, one), one) != one for one in entries)
-        for one in entries:
-            if clash:
-                one = one | {"recogniser": f"{one['recogniser']} ({name})"}
-            if _key(section, one) not in seen:
-                joined.append(one)
-            seen.setdefault(_key(section, one), one)
-    return joined
+def _only_here(mine: Sequence[str], candidates: Sequence[Sequence[str]]) -> str:
+    """The shortest name of a record that no other has: its title, its file, or its path."""
+    alike = [[other[kind] for other in candidates].count(name) for kind, name in enumerate(mine)]
+    return next((name for name, count in zip(mine, alike, strict=True) if count == 1), mine[-1])
+
+
+def _joined(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Entry]]:
+    """All entries by section; a record's recognisers are renamed, in all of them, where one of its figures is another's
+    with another value under the same keys."""
+    seen: dict[str, dict[tuple[Any, ...], Entry]] = {section: {} for section in _IDENTITY}
+    for record, name in zip(records, names, strict=True):
+        own = {section: record.get(section) or [] for section in _IDENTITY}
+        clash = any(seen[key].get(_key(key, one), one) != one for key, entries in own.items() for one in entries)
+        for key, entries in own.items():
+            for one in entries:
+                if clash:
+                    one = one | {"recogniser": f"{one['recogniser']} ({name})"}
+                seen[key].setdefault(_key(key, one), one)
+    return {section: list(entries.values()) for section, entries in seen.items()}
 
 
 def _key(section: str, entry: Entry) -> tuple[Any, ...]:

@@ -219,6 +219,22 @@ def test_images_are_listed_in_order_and_the_rest_ignored(store: ImageStore) -> N
     assert len(store) == 2
 
 
+def test_linked_folders_are_read_and_loops_are_not(tmp_path: Path) -> None:
+    folder_of(tmp_path / "elsewhere", {"1.png": png()})
+    folder_of(tmp_path / "faces", {"ben/1.png": png()})
+    for name, target in (("ann", tmp_path / "elsewhere"), ("ben/all", tmp_path / "faces")):
+        (tmp_path / "faces" / name).symlink_to(target, target_is_directory=True)
+    assert ImageStore(tmp_path / "faces").names == ["ann/1.png", "ben/1.png"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_twice_in_an_archive_is_one_image(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for _ in range(2):
+            archive.writestr("ann/1.png", png())
+    assert ImageStore(tmp_path / "faces.zip").names == ["ann/1.png"]
+
+
 def test_an_archive_cannot_name_a_place_outside(tmp_path: Path) -> None:
     members = {"/elsewhere/ann.png": png(), "../ann.png": png(), "ann/1.png": png()}
     assert ImageStore(make_zip(tmp_path / "faces.zip", members)).names == ["ann/1.png"]

@@ -21,7 +21,7 @@ from PIL import Image
 from common.errors import UserError
 from dsr import prepare_dataset
 from dsr.degradation import canonical_reduce
-from dsr.face_import import safe_names
+from dsr.face_import import read_labelled, safe_names
 from dsr.prepare_dataset import Config, Folder, Synthetic, ensure_training_data, main
 from dsr.synthetic import render_aligned
 from dsr.synthetic_set import divide
@@ -323,6 +323,33 @@ def test_labels_fix_people_and_splits(source: Path, tmp_path: Path) -> None:
     assert people_in(out, "train") == {"Ann_Lee", "Bob", "Cy"}
     assert len(people_in(out, "val")) == 2, "a file without identity is a person of its own"
     assert not (out / "test_processed").exists()
+
+
+def test_a_row_is_of_the_zip_that_it_names(source: Path, tmp_path: Path) -> None:
+    """Both zips hold files of these names; the table gives the second one's to other people."""
+    first, second = as_zip(source), tmp_path / "other.zip"
+    shutil.copyfile(first, second)
+    names = [f"{p}/{p}_1.png" for p in ("Ann_Lee", "Bob")]
+    rows = [(name, f"other{index}", "x", "train", "other.zip") for index, name in enumerate(names)]
+    rows += [(name, "", "x", "train", "faces.zip") for name in names]
+    labels = write_labels(tmp_path / "faces.csv", rows)
+    faces = read_labelled([first, second], labels)
+    assert [(face.faces.root.name, face.person) for face in faces[:3]] == [
+        *(("other.zip", "other0"), ("other.zip", "other1")),
+        ("faces.zip", "Ann_Lee/Ann_Lee_1"),
+    ]
+    assert [face.person for face in read_labelled([first], labels)] == [name[:-4] for name in names]
+
+
+def test_a_split_that_is_a_link_is_replaced_where_it_leads(source: Path, tmp_path: Path) -> None:
+    convert(source, tmp_path / "disk")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "train_processed").symlink_to(tmp_path / "disk" / "train_processed", target_is_directory=True)
+    for _ in range(2):
+        convert(source, out, overwrite=True)
+    assert (out / "train_processed").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir() if path.name.startswith(".")) == []
 
 
 def test_labels_without_splits_are_dealt_by_fraction(source: Path, tmp_path: Path) -> None:

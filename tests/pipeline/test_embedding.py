@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -317,6 +318,15 @@ def backbone(tmp_path: Path) -> Path:
     path = tmp_path / "alexnet.pth"
     torch.save({key: 0.05 * torch.randn(shape) for key, shape in shapes.items() if key.startswith("features.")}, path)
     return path
+
+
+def test_a_file_that_changes_meanwhile_is_refused(people: Path) -> None:
+    source = StoreSource(ImageStore(people))
+    name, other = source.names[:2]
+    source.fingerprint(name)
+    shutil.copyfile(people / other, people / name)
+    with pytest.raises(UserError, match=f"{name} changed while it was used"):
+        source.read(name)
 
 
 def test_lpips_is_measured_where_its_backbone_is(

@@ -158,6 +158,11 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
     (gain,) = (row for row in record["bounds"] if row["name"] == "PSNR 16, dB")
     assert f"| 16 | {gain['baseline']} | {gain['chain']} |" in (shipped / "dsr.md").read_text()
     assert json.loads((shipped / "results.json").read_text())["run"]["weights"].keys() >= {"dsr.pt"}
+    results = json.loads(config.json.read_text())
+    results["run"]["weights"]["candidate.pt"] = results["run"]["weights"].pop("dsr.pt")
+    config.json.write_text(json.dumps(results))
+    with pytest.raises(UserError, match=r"of other files than checkpoints/SHA256SUMS lists: dsr\.pt"):
+        reference_cards.main(reference_cards.Config(results=config.json))
     (shipped / "SHA256SUMS").write_text(f"{'0' * 64}  dsr.pt\n")
     with pytest.raises(UserError, match=r"of other files than checkpoints/SHA256SUMS lists: dsr\.pt"):
         reference_cards.main(reference_cards.Config(results=config.json))
@@ -170,7 +175,12 @@ def test_an_unknown_table_is_named() -> None:
 
 
 def test_without_lfw_the_synthetic_people_are_recognised(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
-    record = main(replace(config, shared=Path("nowhere"), json=None))
+    made_up = replace(config, shared=Path("nowhere"))
+    record = main(made_up)
+    assert made_up.json is not None
+    assert json.loads(made_up.json.read_text())["synthetic"]["vlr_sizes"] == record["synthetic"]["vlr_sizes"]
+    meta = json.loads((config.synthetic / "test_processed" / "meta.json").read_text())["options"]
+    assert (meta["identities"], meta["seed"]) == (config.synthetic_people, config.seed)
     assert list(record["synthetic"]["vlr_sizes"]) == ["16"]
     assert record["synthetic"]["methods"].keys() == {"hr", "bicubic", "dsr"}
     printed = capsys.readouterr().out

@@ -151,6 +151,8 @@ def test_error_rates_by_group(config: Config, tmp_path: Path, capsys: pytest.Cap
     assert "By camera at 0.35" in capsys.readouterr().out
     both = main(replace(config, attributes=table, protocol=("lr-hr",), vlr_size=(16,), dsr="none", json=None))
     assert {group["column"] for group in both["groups"]} == {"camera", "city"}
+    with pytest.raises(UserError, match="has no column 'lens': it has camera, city"):
+        main(replace(config, attributes=table, by=("lens",)))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +168,7 @@ def test_error_rates_by_group(config: Config, tmp_path: Path, capsys: pytest.Cap
         ({"images": Path("nowhere")}, "nowhere does not exist"),
         ({"pairs": Path("nowhere.txt")}, r"nowhere\.txt is missing"),
         ({"bootstrap": -1}, "--bootstrap -1"),
+        ({"seed": -1}, "--seed -1: expected 0 or more"),
     ],
 )
 def test_bad_settings_are_refused(config: Config, change: dict[str, Any], words: str) -> None:

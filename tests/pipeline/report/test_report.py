@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ import pytest
 
 from common.images import write_png
 from pipeline.report_pictures import BUDGET_BYTES
+from pipeline.report_record import read_records
 
 Record = dict[str, Any]
 Page = Callable[..., str]
@@ -236,6 +238,22 @@ def test_records_are_joined_and_told_apart_where_they_clash(page_of: Page, new_r
     assert "77.00" in text
     same = _Structure(page_of(first, copy.deepcopy(first))).text
     assert "edgeface_xxs (" not in same
+
+
+def test_a_record_that_clashes_is_renamed_in_all_its_sections(new_record: Callable[[], Record], tmp_path: Path) -> None:
+    made = [new_record() for _ in range(3)]
+    paths = []
+    for number, one in enumerate(made):
+        one["title"] = "LFW"
+        one["verification"][0]["figures"]["accuracy"] = 0.7 + number / 10
+        paths.append(tmp_path / f"r{number}" / "lfw.json")
+        paths[-1].parent.mkdir()
+        paths[-1].write_text(json.dumps(one))
+    joined = read_records(paths).sections
+    names = [f"edgeface_xxs ({path})" for path in paths[1:]]
+    for section in ("verification", "differences"):
+        recognisers = {one["recogniser"] for one in joined[section]}
+        assert recognisers >= {"edgeface_xxs", *names}, section
 
 
 def test_missing_and_false_pictures_become_a_visible_note(page_of: Page, tmp_path: Path, record: Record) -> None:
