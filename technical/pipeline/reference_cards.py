@@ -24,7 +24,7 @@ from facial_rec.edgeface import count_parameters, get_model
 from facial_rec.tables import number
 from pipeline.reference_bounds import Names, figures, sizes_of
 from pipeline.reference_tables import fill_in, markdown, tables_of, verification_table
-from pipeline.train_reference import CHAINS, EDGEFACE, HISTORY, STAGES
+from pipeline.train_reference import CHAINS, EDGEFACE, HISTORY, LAST_DSR, STAGES
 
 RESULTS = "results.json"
 READMES = ("README.md", "technical/facial_rec/README.md")
@@ -65,7 +65,7 @@ def main(cfg: Config) -> list[Path]:
     names = Names(**results["names"])
     _check_same(results)
     cards = {
-        "dsr.md": _dsr_card(folder, "dsr.pt", (*FIRST, *CHAINS), results["canonical"], names, history),
+        "dsr.md": _dsr_card(folder, "dsr.pt", (*FIRST, *CHAINS, LAST_DSR), results["canonical"], names, history),
         "dsr_large.md": _dsr_card(folder, "dsr_large.pt", LARGER, results["large"], names, history),
         "edgeface_xxs_dsr.md": _edgeface_card(results, names, history),
         "chain.md": _chain_card(folder),
@@ -196,7 +196,7 @@ ONNX = {
     "dsr.onnx": "faces of 8 to 64 pixels to 112x112",
 }
 METHODS = ("bicubic", "dsr")
-FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr"))  # the stages that made the DSR, but for the last
+FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr") and stage != LAST_DSR)
 LARGER = (*FIRST, *CHAINS[:-1], "large")
 TUNINGS = (*(stage for stage in STAGES if stage.startswith("finetune")), *CHAINS)
 decibels = partial(number, decimals=2)

@@ -39,10 +39,11 @@ from pipeline.run_record import git_state, versions
 
 HISTORY = "reference.json"
 CHAINS = ("chain", "chain_second", "chain_third")  # DSR and EdgeFace at once; the second was trained on a GPU
-NORMALISED = "normalise"  # what is shipped of that EdgeFace: its last layer normalised, which is no training
+LAST_DSR = "dsr_fifth"  # then the DSR alone once more, against the EdgeFace of `normalise`
+NORMALISED = ("normalise", "normalise_second")  # its last layer normalised, which is no training; on the last DSR again
 STAGES = (
     *("dsr", "finetune", "dsr_second", "finetune_second", "dsr_third", "finetune_third", "finetune_fourth"),
-    *("dsr_fourth", "finetune_fifth", *CHAINS, "large"),
+    *("dsr_fourth", "finetune_fifth", *CHAINS, LAST_DSR, "large"),
 )
 EDGEFACE = "edgeface_xxs_dsr.pth"
 SHIPPED = (
@@ -104,8 +105,10 @@ def main(cfg: Config) -> Path:
     for stage in CHAINS:
         pairs.append(_train_chain(cfg, stage, *pairs[-1]))
     dsr, trained = pairs[-1]
-    tuned = _normalise(cfg, dsr, trained)
-    large = _train_dsr(cfg, "large", start=pairs[-2][0])  # grown before the last stage, which is short
+    tuned = _normalise(cfg, NORMALISED[0], dsr, trained)
+    dsr = _train_dsr(cfg, LAST_DSR, start=dsr, second=tuned.with_suffix(".pt"))
+    tuned = _normalise(cfg, NORMALISED[1], dsr, trained)
+    large = _train_dsr(cfg, "large", start=pairs[-2][0])  # grown before the last stages
     return _collect(cfg, dsr, tuned, large)
 
 
@@ -209,12 +212,12 @@ def _train_chain(cfg: Config, stage: str, dsr: Path, start: Path) -> tuple[Path,
     return out / "dsr.pt", tuned
 
 
-def _normalise(cfg: Config, dsr: Path, trained: Path) -> Path:
-    """The trained EdgeFace with its last layer normalised."""
-    out = cfg.out / NORMALISED
+def _normalise(cfg: Config, stage: str, dsr: Path, trained: Path) -> Path:
+    """The trained EdgeFace with its last layer normalised, on the outputs of `dsr`."""
+    out = cfg.out / stage
     tuned = out / f"{FINETUNED}.pth"
     settings = replace(
-        read_recipe(normalise_head.Config, cfg.recipe, NORMALISED),
+        read_recipe(normalise_head.Config, cfg.recipe, stage),
         edgeface=str(trained),
         original=cfg.edgeface,
         dsr=str(dsr),
@@ -278,6 +281,7 @@ def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
 def history(cfg: Config) -> dict[str, Any]:
     """How the models came about: of each stage its settings, and every epoch's figures and seconds."""
     stages = {}
+    tuned = read_json(cfg.out / NORMALISED[1] / f"{FINETUNED}.json")
     for stage in STAGES:
         run = cfg.out / stage
         epochs = read_records(run / "metrics.jsonl")
@@ -296,7 +300,7 @@ def history(cfg: Config) -> dict[str, Any]:
         "git_dirty": dirty,
         "versions": versions(),
         "stages": stages,
-        "finetuned": {k: v for k, v in read_json(cfg.out / NORMALISED / f"{FINETUNED}.json").items() if k not in PATHS},
+        "finetuned": {key: value for key, value in tuned.items() if key not in PATHS},
     }
 
 

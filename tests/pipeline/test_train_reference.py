@@ -32,7 +32,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     )
 
 
-CHAIN = [*["pipeline.train_chain"] * 3, "pipeline.normalise_head"]
+CHAIN = [*["pipeline.train_chain"] * 3, *["pipeline.normalise_head", "dsr.train_dsr"] * 2]
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -107,6 +107,8 @@ def test_the_recipe_fits_the_commands() -> None:
         ("chain_second", train_chain.Config),
         ("chain_third", train_chain.Config),
         ("normalise", normalise_head.Config),
+        ("dsr_fifth", train_dsr.Config),
+        ("normalise_second", normalise_head.Config),
         ("large", train_dsr.Config),
         ("calibrate", calibrate.Config),
     ):
@@ -120,7 +122,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     install(monkeypatch, commands)
     folder = main(config)
     turn = ["dsr.train_dsr", "facial_rec.finetune_edgeface"]
-    trainings = [*(turn * 3), "facial_rec.finetune_edgeface", *turn, *CHAIN, "dsr.train_dsr"]
+    trainings = [*(turn * 3), "facial_rec.finetune_edgeface", *turn, *CHAIN]
     assert commands.modules() == [*trainings, "pipeline.calibrate", *(["pipeline.export"] * 3)]
     stages = [" ".join(words) for words in commands.words[: len(trainings)]]
     (
@@ -137,6 +139,8 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
         second_chain,
         third_chain,
         normalised,
+        fifth,
+        normalised_again,
         large,
     ) = stages
     assert "--start-from" not in first + tuned
@@ -167,17 +171,23 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--edgeface made/chain_third/edgeface_finetuned.pth" in normalised
     assert "--original face.pt" in normalised
     assert "--dsr made/chain_third/dsr.pt" in normalised
-    assert all("--edgeface face.pt" in words for words in stages if words != normalised)
+    assert "--start-from made/chain_third/dsr.pt" in fifth
+    assert "--second-edgeface made/normalise/edgeface_finetuned.pt" in fifth
+    assert "--optimizer muon" in fifth
+    assert "--edgeface made/chain_third/edgeface_finetuned.pth" in normalised_again, "not the normalised one"
+    assert "--dsr made/dsr_fifth/dsr.pt" in normalised_again
+    assert all("--edgeface face.pt" in words for words in stages if words not in (normalised, normalised_again))
     assert "--preset large" in large
     assert "--start-from made/chain_second/dsr.pt" in large
-    assert commands.shared == ["made/dsr_second", "made/dsr_third", "made/chain", "made/chain_third"]
+    shared = ["dsr_second", "dsr_third", "chain", "chain_third", "dsr_fifth"]
+    assert commands.shared == [f"made/{stage}" for stage in shared]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
-    assert (folder / "dsr.pt").read_text() == "made/chain_third"
-    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/normalise"
+    assert (folder / "dsr.pt").read_text() == "made/dsr_fifth"
+    assert (folder / "edgeface_xxs_dsr.pth").read_text() == "made/normalise_second"
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
     )
@@ -238,7 +248,7 @@ def test_what_is_made_can_be_installed(config: Config, monkeypatch: pytest.Monke
     monkeypatch.setattr(train_reference, "REPOSITORY_ROOT", checkpoints.parent)
     install(monkeypatch, Commands())
     main(replace(config, install=True))
-    assert (checkpoints / "dsr.pt").read_text() == "made/chain_third"
+    assert (checkpoints / "dsr.pt").read_text() == "made/dsr_fifth"
     assert (checkpoints / "mine.pt").read_text() == "there before"
     listed = {line.split()[1] for line in (checkpoints / "SHA256SUMS").read_text().splitlines()}
     assert listed == set(train_reference.SHIPPED)
