@@ -38,11 +38,13 @@ Serve = Callable[..., tuple[int, list[str], str]]
 def serve(tmp_path: Path) -> Serve:
     for folder in ("bin", "tools", "checkpoints", ".venv/bin", "technical/pipeline/web"):
         (tmp_path / folder).mkdir(parents=True)
-    shutil.copy(REPOSITORY / "tools" / "serve.sh", tmp_path / "tools")
+    for name in ("serve.sh", "node_version.sh"):
+        shutil.copy(REPOSITORY / "tools" / name, tmp_path / "tools")
     for name in PROGRAMS:
         (tmp_path / "bin" / name).symlink_to(str(shutil.which(name)))
     (tmp_path / "technical/pipeline/web/package-lock.json").touch()
-    for path, text in ((tmp_path / ".venv/bin/python", PYTHON), (tmp_path / "bin/npm", NPM)):
+    programs = {".venv/bin/python": PYTHON, "bin/npm": NPM, "bin/node": '#!/bin/bash\nexit "${OLD_NODE:-0}"\n'}
+    for path, text in ((tmp_path / name, text) for name, text in programs.items()):
         path.write_text(text)
         path.chmod(0o755)
 
@@ -139,4 +141,11 @@ def test_without_node_the_api_is_started_alone(serve: Serve, tmp_path: Path) -> 
     status, calls, said = serve()
     assert (status, len(exports(calls)), calls[-1]) == (0, 3, SERVED)
     assert len(calls) == 4
-    assert "npm is not installed" in said
+    assert "npm with Node 20.19 or later is not installed" in said
+
+
+def test_an_old_node_is_none(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints/dsr.pt").touch()
+    status, calls, said = serve(OLD_NODE="1")
+    assert (status, calls[3:]) == (0, [SERVED])
+    assert "npm with Node 20.19 or later is not installed" in said
