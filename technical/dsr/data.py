@@ -129,13 +129,13 @@ class SizeChoice:
 def split_identities(faces: FaceSet, fraction: float, seed: int) -> tuple[list[Face], list[Face]]:
     """Identity-disjoint training and held-out faces. Raises UserError when one identity is all there is.
 
-    With the same seed the people held out are those of `facial_rec.identities.split_people`, the first of them where
-    they are fewer, so that no later command validates on people that an earlier one trained on.
+    With the same seed the people held out are those of `facial_rec.identities.split_people`, so that fine-tuning
+    validates on nobody that the DSR was trained on; but of so few people that one is held out here, two are there.
     """
     faces.require_identities(2)
     subjects = [subject for subject in faces.subjects if subject != UNLABELLED] or faces.subjects
     count = max(1, round(fraction * len(subjects)))
-    held = set(people_in_turn(subjects, seed)[: count if len(subjects) == 1 else min(len(subjects) - 1, count)])
+    held = set(people_in_turn(subjects, seed)[: min(max(1, len(subjects) - 1), count)])
     return [f for f in faces.faces if f.subject not in held], [f for f in faces.faces if f.subject in held]
 
 

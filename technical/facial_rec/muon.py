@@ -19,9 +19,8 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan's: fast, and exact enough (s
 STEPS = 5
 MOMENTUM = 0.95
 ADAMW_SIZE = 0.2  # root mean square of an AdamW step, by Liu et al.
-MATRIX_SCALE = (
-    3.0  # how much further a matrix moves than what is left to AdamW; from trials of a DSR, not measured well
-)
+MATRIX_SCALE = 3.0
+"""How much further a matrix moves than what is left to AdamW; from trials of a DSR, not measured well."""
 
 
 def is_matrix(parameter: Tensor) -> bool:

@@ -240,7 +240,8 @@ def _require_recipe(out: Path, settings: Any, processes: int = 1) -> None:
     wanted = json.loads(json.dumps(asdict(settings), default=str))
     for one, shared_by in ((made, made.get("processes", 1)), (wanted, processes)):
         one["batch_size"] = one.get("batch_size", 0) * shared_by  # on a GPU one process takes the faces of all
-    other = sorted(key for key in made.keys() & wanted.keys() - PATHS - PLACE if made[key] != wanted[key])
+    measured = {"epochs"} if wanted.get("minutes") else set()  # as many as the minutes held
+    other = sorted(key for key in made.keys() & wanted.keys() - PATHS - PLACE - measured if made[key] != wanted[key])
     if other:
         changes = "; ".join(f"{key} was {made[key]}, is {wanted[key]}" for key in other)
         raise UserError(
