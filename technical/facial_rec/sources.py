@@ -43,7 +43,8 @@ class StoreSource:
 
     def read(self, name: str) -> RgbImage:
         data = self.store.read_bytes(name)
-        if self._fingerprints.setdefault(name, hashlib.sha256(data).hexdigest()) != hashlib.sha256(data).hexdigest():
+        found = hashlib.sha256(data).hexdigest()
+        if self._fingerprints.setdefault(name, found) != found:
             raise UserError(f"{self.label}/{name} changed while it was used. Start again when nothing writes there.")
         return decode_image(data, f"{self.label}/{name}", (HR_SIZE, HR_SIZE))
 
