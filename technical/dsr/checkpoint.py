@@ -18,6 +18,7 @@ from facial_rec.weights import describe_difference, read_pickle
 
 FORMAT = "dsr-2"
 LARGEST_SETTING = 4096  # a damaged configuration should be named, not built
+OLDER = {"overlap": 0, "mirrored": False}  # settings that older files do not name, and what they had
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,20 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu", option: st
 
 def _config_from(values: Any, path: Path) -> DsrConfig:
     known = {field.name for field in fields(DsrConfig)}
-    if isinstance(values, dict) and set(values) == known - {"overlap"}:
-        values = {**values, "overlap": 0}  # written before cells could overlap
-    if not isinstance(values, dict) or set(values) != known or not all(map(_is_plausible, values.values())):
+    if isinstance(values, dict):
+        values = {**OLDER, **values}
+    if not isinstance(values, dict) or set(values) != known or not all(map(_is_plausible, values.items())):
         raise UserError(
             f"{path} has an unreadable configuration ({values}): expected integers from 0 to {LARGEST_SETTING} "
-            f"named {', '.join(sorted(known))}."
+            f"named {', '.join(sorted(known - {'mirrored'}))}, and mirrored, true or false."
         )
     if not all(values[name] for name in ("channels", "cell")):
         raise UserError(f"{path} has a configuration ({values}) without width. Train or copy it again.")
     return DsrConfig(**values)
 
 
-def _is_plausible(value: object) -> bool:
+def _is_plausible(setting: tuple[object, object]) -> bool:
+    name, value = setting
+    if name == "mirrored":
+        return type(value) is bool
     return type(value) is int and 0 <= value <= LARGEST_SETTING

@@ -19,14 +19,16 @@ def grow(small: Dsr, config: DsrConfig) -> Dsr:
     """A network of `config` that computes what `small` computes; what is new starts at random and is read by nobody.
 
     The weights with which old channels read new ones are zero but not fixed, so training takes the new ones into use.
-    Raises UserError where `config` is narrower or shallower than `small`, or has other cells.
+    Where only `config` is mirrored, it computes the mean of that over both mirror images. Raises UserError where
+    `config` is narrower or shallower than `small`, has other cells, or is not mirrored where `small` is.
     """
     old = small.config
     smaller = config.channels < old.channels or config.blocks < old.blocks or config.overlap < old.overlap
-    if smaller or config.cell != old.cell:
+    if smaller or config.cell != old.cell or old.mirrored > config.mirrored:
         raise UserError(
             f"a DSR of {asdict(old)} cannot grow into {asdict(config)}: expected at least its channels, "
-            "blocks and overlap, and the same cell. Choose a larger --preset, or leave --start-from out."
+            "blocks and overlap, the same cell, and mirrored where it is. Choose a larger --preset, or leave "
+            "--start-from out."
         )
     large, width = Dsr(config), old.channels
     large.stem.weight[:width] = small.stem.weight

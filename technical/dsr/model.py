@@ -37,6 +37,8 @@ class DsrConfig:
     """Side of a grid cell in pixels; must divide 112."""
     overlap: int = 2
     """Pixels that a cell's output reaches beyond it on every side; 0 lets every cell write its own pixels only."""
+    mirrored: bool = False
+    """Restore the mirror image as well, and average both: better, in twice the time, with the same weights."""
 
 
 PRESETS: dict[str, DsrConfig] = {
@@ -44,6 +46,7 @@ PRESETS: dict[str, DsrConfig] = {
     "large": DsrConfig(channels=96, blocks=8),
     "tiny": DsrConfig(channels=16, blocks=1),
     "separate": DsrConfig(overlap=0),
+    "mirrored": DsrConfig(mirrored=True),
 }
 
 
@@ -129,6 +132,10 @@ class Dsr(nn.Module):
         `log_size` is log2(n / 32) of the input's side n, a number or a tensor `(1,)`; or of every input's,
         `(B, 1, 1, 1)`.
         """
+        output = self._restore(enlarged, log_size)
+        return (output + self._restore(enlarged.flip(3), log_size).flip(3)) / 2 if self.config.mirrored else output
+
+    def _restore(self, enlarged: Tensor, log_size: float | Tensor) -> Tensor:
         features = self.stem(enlarged - 0.5) + self.position + self.coarseness * log_size  # (B, C, grid, grid)
         features = features + self.body(features)
         return enlarged + self.last(features)

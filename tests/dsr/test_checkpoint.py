@@ -13,6 +13,7 @@ import torch
 from common.errors import UserError
 from common.files import sha256_of
 from dsr.checkpoint import load_dsr, save_dsr
+from dsr.grow import grow
 from dsr.model import PRESETS, Dsr
 
 METADATA = {"epoch": 3, "settings": {"vlr_size": ["16", "8-64"]}, "validation": {"16": {"psnr": 24.5}}}
@@ -48,6 +49,21 @@ def test_round_trip(model: Dsr, path: Path) -> None:
     torch.testing.assert_close(loaded(low), model.eval()(low), atol=1e-5, rtol=0)  # another memory format, other sums
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_file_from_before_the_average_over_mirror_images_is_read(model: Dsr, path: Path) -> None:
+    old = content(path)
+    del old["config"]["mirrored"]
+    torch.save(old, path)
+    assert load_dsr(path)[1].config == model.config
+
+
+def test_a_mirrored_network_is_read_as_one(model: Dsr, path: Path) -> None:
+    save_dsr(path, grow(model, replace(model.config, mirrored=True)), METADATA)
+    loaded, info = load_dsr(path)
+    assert info.config.mirrored
+    low = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(loaded(low.flip(3)), loaded(low).flip(3), atol=1e-5, rtol=0)
 
 
 def test_a_file_from_before_cells_overlapped_is_read(path: Path) -> None:
@@ -175,6 +191,8 @@ GOOD = asdict(PRESETS["tiny"])
         {"config": {**GOOD, "overlap": 4}},
         {"config": {**GOOD, "blocks": 10**9}},
         {"config": {**GOOD, "blocks": True}},
+        {"config": {**GOOD, "mirrored": 1}},
+        {"config": {**GOOD, "mirrored": None}},
         {"config": {**GOOD, "channels": 32}},
         {"state_dict": None},
         {"state_dict": {}},

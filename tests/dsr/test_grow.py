@@ -76,3 +76,10 @@ def test_a_block_more_at_the_same_width_learns() -> None:
 def test_a_network_does_not_shrink(change: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"cannot grow into .* Choose a larger --preset"):
         grow(trained(), replace(TINY, **change))
+
+
+def test_a_mirrored_network_does_not_grow_into_a_plain_one() -> None:
+    mirrored = grow(trained(), replace(TINY, mirrored=True))
+    assert grow(mirrored, replace(TINY, mirrored=True, channels=24)).config.mirrored
+    with pytest.raises(UserError, match="mirrored where it is"):
+        grow(mirrored, replace(TINY, channels=24))

@@ -31,7 +31,7 @@ def trained(config: DsrConfig = TINY) -> Dsr:
     return model
 
 
-@pytest.mark.parametrize("name", ["default", "separate", "tiny"])
+@pytest.mark.parametrize("name", ["default", "separate", "mirrored", "tiny"])
 @pytest.mark.parametrize("size", [8, 16, 37, 64])
 def test_untrained_is_bicubic(name: str, size: int) -> None:
     low = low_faces(size)
@@ -60,6 +60,7 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 def test_sizes_of_the_presets() -> None:
     count = {name: count_parameters(Dsr(config)) for name, config in PRESETS.items()}
     assert count["tiny"] < count["separate"] < count["default"] < 1_000_000 < count["large"]
+    assert count["mirrored"] == count["default"]
 
 
 @pytest.mark.parametrize("cell", [4, 8, 14])
@@ -73,7 +74,7 @@ def test_a_cell_that_does_not_divide_is_refused() -> None:
 
 
 def test_unknown_preset_is_refused() -> None:
-    with pytest.raises(UserError, match="'huge' is unknown: expected one of default, large, tiny, separate"):
+    with pytest.raises(UserError, match="'huge' is unknown: expected one of default, large, tiny, separate, mirrored"):
         preset("huge")
 
 
@@ -119,6 +120,25 @@ def test_the_default_costs_no_more_than_105_million_multiply_adds() -> None:
 def test_every_size_costs_the_same() -> None:
     model = Dsr(preset("default")).eval()
     assert len({multiply_adds(model, low_faces(size, 1)) for size in (8, 16, 33, 64)}) == 1
+
+
+def test_a_mirrored_network_is_the_mean_over_both_mirror_images() -> None:
+    plain = trained().eval()
+    model = Dsr(replace(TINY, mirrored=True)).eval()
+    model.load_state_dict(plain.state_dict(), strict=True)
+    for size in (8, 31):
+        low = low_faces(size)
+        both = plain.train()(low), plain.train()(low.flip(3)).flip(3)
+        assert not torch.allclose(*both, atol=1e-3), "they were to differ"
+        torch.testing.assert_close(model.train()(low), (both[0] + both[1]) / 2)
+        torch.testing.assert_close(model.eval()(low.flip(3)), model(low).flip(3))
+
+
+def test_a_mirrored_network_costs_twice_and_weighs_the_same() -> None:
+    plain, mirrored = Dsr(TINY).eval(), Dsr(replace(TINY, mirrored=True)).eval()
+    low = low_faces(16, 1)
+    assert multiply_adds(mirrored, low) == 2 * multiply_adds(plain, low)
+    assert count_parameters(mirrored) == count_parameters(plain)
 
 
 def test_the_size_is_an_input() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from common.errors import UserError
 from common.files import sha256_of
 from common.images import RgbImage, write_png
+from dsr import mirror
 from dsr.checkpoint import load_dsr
 from dsr.degradation import round_to_8bit
 from facial_rec.embedder import load_embedder
@@ -96,6 +97,19 @@ def test_onnx_gives_what_pytorch_gives(
             expected = torch_model(images).numpy()
         np.testing.assert_allclose(model(images.numpy()), expected, atol=1e-4)
         assert model(images.numpy()[:0]).shape == (0, *expected.shape[1:])
+
+
+@pytest.mark.parametrize("what", ["dsr", "chain"])
+def test_a_mirrored_dsr_is_exported_as_one(
+    what: Kind, run: Callable[..., Path], weights: dict[str, Path], faces: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    twice = mirror.main(mirror.Config(str(weights["dsr"]), tmp_path / "mirrored.pt"))
+    model, torch_model = LOADERS[what](run(what, dsr=str(twice))), original(what, {**weights, "dsr": twice})
+    images = export_check.inputs_of(what, faces, 16)
+    with torch.no_grad():
+        expected, plain = torch_model(images).numpy(), original(what, weights)(images).numpy()
+    np.testing.assert_allclose(model(images.numpy()), expected, atol=1e-4)
+    assert np.abs(expected - plain).max() > 1e-3, "they were to differ"
 
 
 @pytest.mark.parametrize("what", KINDS)
