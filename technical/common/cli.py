@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -25,6 +26,9 @@ def run(
     With `recipes`, `--config file.toml [--stage name]` sets what the other flags do not, see `common.recipes`.
     A UserError is printed as `error: …` and becomes exit status 2, an interrupt becomes 130; neither shows a traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
     description = sys.modules[main.__module__].__doc__
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

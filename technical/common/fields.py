@@ -62,7 +62,11 @@ class Fields:
     def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
         """A number from `low` to `high`; NaN and infinities are refused."""
         value = self.get(key)
-        if type(value) not in (int, float) or not math.isfinite(value) or not low <= value <= high:
+        try:
+            finite = type(value) in (int, float) and math.isfinite(value)
+        except OverflowError:  # a whole number of hundreds of digits
+            finite = False
+        if not finite or not low <= value <= high:
             raise self.error(key, "expected a number" + (f" from {low} to {high}" if math.isfinite(low) else ""))
         return float(value)
 

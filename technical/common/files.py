@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
 
+_UNWRITABLE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+}
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside `target`, renamed over it when the block ends well and removed when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Give a temporary path beside `target`, renamed over it when the block ends well and removed when it does not.
+
+    Raises UserError where there is no room, no permission, or a folder of that name.
+    """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise UserError(f"{target} is a folder: expected the name of a file to write.")
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno in _UNWRITABLE and error.filename in (None, str(temporary), str(target.parent)):
+            raise UserError(
+                f"{target} cannot be written ({error.strerror}). Give another place, or make room."
+            ) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_with(target: Path, write: Callable[[Path], object]) -> None:
@@ -34,8 +52,8 @@ def write_with(target: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
-    write_with(target, lambda path: path.write_text(text, encoding="utf-8"))
+    r"""Write `text` as UTF-8, atomically; bytes of a file name that are none are shown as `\udc..`."""
+    write_with(target, lambda path: path.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_json(target: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ import struct
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,6 +23,7 @@ from common.errors import UserError
 from common.files import replacing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".jp2", ".jfif", ".dng", ".cr2", ".nef", ".arw")
 # Only these decoders are tried: Pillow has others (EPS, for one, starts another program) that no face set needs.
 IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 MAX_PIXELS = 64_000_000  # an 8000 x 8000 image; more is a mistake or a decompression bomb
@@ -116,19 +117,32 @@ class ImageStore:
         self._local = threading.local()
         if self.root.is_dir():
             self._is_zip = False
-            inside = ((path, path.relative_to(self.root).as_posix()) for path in _files_under(self.root))
-            found = (name for path, name in inside if _is_image_name(name) and path.is_file())
+            inside = [(path, path.relative_to(self.root).as_posix()) for path in _files_under(self.root)]
+            found = [name for path, name in inside if _is_image_name(name) and path.is_file()]
+            everything = [name for _, name in inside]
         elif self.root.is_file():
             self._is_zip = True
-            found = (name for name in self._archive().namelist() if _is_image_name(name))
+            everything = self._archive().namelist()
+            found = [name for name in everything if _is_image_name(name)]
         else:
             raise UserError(f"{self.root} does not exist: expected a folder or a zip of images.")
         self.names = sorted(set(found))  # a zip may hold a name twice, and gives the last of them
+        self.left_out = sorted(name for name in set(everything) if _is_shown(name, OTHER_SUFFIXES))
+        """Pictures of kinds that are not read."""
         if not self.names:
-            raise UserError(f"{self.root} holds no image ({', '.join(IMAGE_SUFFIXES)}). Is it the right folder?")
+            others = f", only {self.not_read}" if self.left_out else ""
+            raise UserError(
+                f"{self.root} holds no image ({', '.join(IMAGE_SUFFIXES)}){others}. Is it the right folder?"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def not_read(self) -> str:
+        """In words, how many pictures of which kinds were left out; empty where none was."""
+        kinds = sorted({PurePosixPath(name).suffix.lower() for name in self.left_out})
+        return f"{len(self.left_out)} pictures of kinds that are not read ({', '.join(kinds)})" if kinds else ""
 
     def read(self, name: str, size: tuple[int, int] | None = None) -> RgbImage:
         """RGB uint8 `(H, W, 3)` of one image; see `decode_image` for `size` and the errors."""
@@ -179,14 +193,32 @@ class ImageStore:
 
 
 def _files_under(root: Path) -> Iterator[Path]:
-    """Every file below `root`, in linked folders too; a link to a folder that it lies in is not followed."""
-    for folder, inside, files in os.walk(root, followlinks=True):
-        here = Path(folder).resolve()
-        inside[:] = [one for one in inside if (Path(folder) / one).resolve() not in (here, *here.parents)]
-        yield from (Path(folder) / name for name in files)
+    """Every file below `root`, in linked folders too, each folder once; a link to a folder that it lies in is not
+    followed. Raises UserError for a folder that may not be read."""
+
+    def closed(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}): make it readable, or move it away.")
+
+    seen: set[Path] = set()
+    starts = [root]
+    while starts:  # what lies there itself comes before what links lead to
+        for folder, inside, files in os.walk(starts.pop(0), onerror=closed):
+            here = Path(folder).resolve()
+            if here in seen:
+                inside.clear()
+                continue
+            seen.add(here)
+            links = [Path(folder) / one for one in inside if (Path(folder) / one).is_symlink()]
+            starts += [link for link in links if link.resolve() not in (here, *here.parents)]
+            yield from (Path(folder) / name for name in files)
 
 
 def _is_image_name(name: str) -> bool:
+    return _is_shown(name, IMAGE_SUFFIXES)
+
+
+def _is_shown(name: str, suffixes: Collection[str]) -> bool:
+    """Whether the name ends so, and nothing of it is hidden."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and not path.is_absolute()
+    return path.suffix.lower() in suffixes and not hidden and not path.is_absolute()

@@ -49,10 +49,11 @@ def find_dataset(path: Path) -> Path:
 
 def find_weights(name: str | Path) -> Path | None:
     """The file `name`; a name without a folder that is not in the working directory is looked up in `checkpoints/`."""
+    return next(iter(weights_places(name)), None)
+
+
+def weights_places(name: str | Path) -> list[Path]:
+    """Every file that `find_weights` may mean by `name`, its answer first."""
     path = Path(name)
-    if path.is_file():
-        return path
-    if path.parent == Path("."):
-        folders = (Path.cwd() / "checkpoints", REPOSITORY_ROOT / "checkpoints")
-        return next((folder / path for folder in folders if (folder / path).is_file()), None)
-    return None
+    folders = (Path.cwd() / "checkpoints", REPOSITORY_ROOT / "checkpoints") if path.parent == Path(".") else ()
+    return [place for place in (path, *(folder / path for folder in folders)) if place.is_file()]

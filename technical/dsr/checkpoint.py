@@ -62,17 +62,18 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu", option: st
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a DSR checkpoint of format {FORMAT}: expected a file that train_dsr wrote.")
     config = _config_from(content.get("config"), path)
-    model = Dsr(config)
+    shape = _shape_of(config, path)
     state, metadata = content.get("state_dict"), content.get("metadata")
     if not isinstance(metadata, dict):
         raise UserError(f"{path} has unreadable metadata: expected a dictionary. Train or copy it again.")
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         strays = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)] if state else []
         raise UserError(f"{path} has no state dict of tensors {strays[:4]}. Train or copy it again.")
-    if difference := describe_difference(model.state_dict(), state):
+    if difference := describe_difference(shape.state_dict(), state):
         raise UserError(f"{path} does not fit its own configuration: {difference}. Every key must match.")
     if broken := [key for key, value in state.items() if not bool(value.isfinite().all())]:
         raise UserError(f"{path} holds NaN or infinite weights in {', '.join(broken[:4])}. Use an earlier checkpoint.")
+    model = Dsr(config)
     model.load_state_dict(state, strict=True)
     # Channels last: the convolutions on the grid run about a tenth faster so on a CPU.
     model.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
@@ -91,6 +92,15 @@ def _config_from(values: Any, path: Path) -> DsrConfig:
     if not all(values[name] for name in ("channels", "cell")):
         raise UserError(f"{path} has a configuration ({values}) without width. Train or copy it again.")
     return DsrConfig(**values)
+
+
+def _shape_of(config: DsrConfig, path: Path) -> Dsr:
+    """The network without memory for its weights: a configuration may ask for more than there is."""
+    try:
+        with torch.device("meta"):
+            return Dsr(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _is_plausible(setting: tuple[object, object]) -> bool:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -44,6 +45,11 @@ class FaceReader:
 
     def __len__(self) -> int:
         return len(self.faces)
+
+    @property
+    def names_sha256(self) -> str:
+        """Hexadecimal digest of which faces these are, in their order."""
+        return sha256("\n".join(face.name for face in self.faces).encode(errors="surrogateescape")).hexdigest()
 
     def hold_on(self, device: torch.device) -> None:
         """Keep the faces in this device's memory, and serve them there, if they are kept at all."""

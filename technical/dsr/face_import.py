@@ -6,8 +6,9 @@ import csv
 import hashlib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -43,13 +44,16 @@ def read_sources(sources: Sequence[Path]) -> list[ImportedFace]:
 def read_labelled(sources: Sequence[Path], labels: Path) -> list[ImportedFace]:
     """The faces that the table `labels` lists for these sources, with its identities and splits.
 
-    The columns are file, identity, source, split and zip. A file without identity is a person of its own. A file is
-    looked for in the zip that its row names, where that is a source, else in the folders; rows of a zip that is not
-    among the sources, nor unpacked in them, are left out. Raises UserError for a table that is missing, lacks a column,
-    repeats a file, or names a split or a file that does not exist.
+    The columns are file, identity, source, split and zip. A file without identity is a person of its own, named as the
+    file is, and as its source too where that name is taken. A file is looked for in the zip that its row names, where
+    that is a source, else in the folders; rows of a zip that is not among the sources, nor unpacked in them, are left
+    out. Raises UserError for two zips of one name, and for a table that is missing, lacks a column, repeats a file, or
+    names a split or a file that does not exist.
     """
     found = [FaceSet(source) for source in sources]
     zips = {faces.root.name: faces for faces in found if faces.root.is_file()}
+    if len(zips) < sum(faces.root.is_file() for faces in found):
+        raise UserError(f"two zips among --source have one name, so {labels} could mean either: rename one.")
     unpacked = [faces for faces in found if not faces.root.is_file()]
     holders = {faces: {face.name for face in faces.faces} for faces in found}
     listed: dict[tuple[FaceSet, str], ImportedFace] = {}
@@ -67,14 +71,27 @@ def read_labelled(sources: Sequence[Path], labels: Path) -> list[ImportedFace]:
             raise UserError(f"{labels}, line {line}: {name} is listed twice. Remove one of the lines.")
         if row["split"] not in ("", *SPLITS):
             raise UserError(f"{labels}, line {line}: split '{row['split']}', expected {', '.join(SPLITS)} or nothing.")
-        person = row["identity"] or str(PurePosixPath(name).with_suffix(""))
-        listed[holder, name] = ImportedFace(holder, name, person, row["split"])
+        listed[holder, name] = ImportedFace(holder, name, row["identity"], row["split"])
     if not listed:
         raise UserError(f"{labels} lists no file of {', '.join(map(str, sources))}. Is it the right table?")
     unlisted = sum(map(len, found)) - len(listed)
     if elsewhere or unlisted:
         print(f"{labels}: left out {elsewhere} listed files of other zips and {unlisted} files that are not listed.")
-    return list(listed.values())
+    return _named(list(listed.values()))
+
+
+def _named(faces: Sequence[ImportedFace]) -> list[ImportedFace]:
+    """`faces`, those without person as persons of their own."""
+    own = [str(PurePosixPath(face.name).with_suffix("")) for face in faces]
+    taken = Counter(face.person or name for face, name in zip(faces, own, strict=True))
+    roots = list(dict.fromkeys(face.faces for face in faces))
+    named = []
+    for face, name in zip(faces, own, strict=True):
+        person = face.person or name
+        if not face.person and taken[name] > 1:
+            person = f"{face.faces.root.name}-{1 + roots.index(face.faces)}/{face.name}"
+        named.append(replace(face, person=person))
+    return named
 
 
 def _rows(labels: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -24,11 +24,15 @@ def grow(small: Dsr, config: DsrConfig) -> Dsr:
     """
     old = small.config
     smaller = config.channels < old.channels or config.blocks < old.blocks or config.overlap < old.overlap
-    if smaller or config.cell != old.cell or old.mirrored > config.mirrored:
+    if old.mirrored > config.mirrored:
+        raise UserError(
+            "the DSR averages over both mirror images, and the network that it is to become does not: give --preset "
+            "mirrored, or start from the plain DSR that it was made of."
+        )
+    if smaller or config.cell != old.cell:
         raise UserError(
             f"a DSR of {asdict(old)} cannot grow into {asdict(config)}: expected at least its channels, "
-            "blocks and overlap, the same cell, and mirrored where it is. Choose a larger --preset, or leave "
-            "--start-from out."
+            "blocks and overlap, and the same cell. Choose a larger --preset, or leave --start-from out."
         )
     large, width = Dsr(config), old.channels
     large.stem.weight[:width] = small.stem.weight

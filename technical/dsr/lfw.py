@@ -35,6 +35,9 @@ def fetch_lfw(data_home: Path | None = None) -> Path:
 
     home = Path(get_data_home(data_home))
     photos = home / "lfw_home" / "lfw"
+    if photos.is_dir() and (photos.parent / "lfw.tgz").is_file():  # the fetcher removes it when all is unpacked
+        print(f"{photos} was not unpacked to its end: it is unpacked again.")
+        shutil.rmtree(photos)
     if not photos.is_dir():
         print(f"LFW is not in {home}: scikit-learn downloads it (about 180 MB).")
         try:

@@ -31,14 +31,17 @@ class Config:
 def main(cfg: Config) -> Path:
     """Write the mirrored DSR to `cfg.out` and return that.
 
-    Raises UserError for a file that is no DSR, one that is mirrored already, and an `out` that is the file itself.
+    Raises UserError for a file that is no DSR or is mirrored already, and for an `out` that is a folder or that file.
     """
     plain, info = load_dsr(cfg.dsr)
     if info.config.mirrored:
         raise UserError(f"{info.path} averages over both mirror images already: use it as it is.")
     if cfg.out.resolve() == info.path.resolve():
         raise UserError(f"--out {cfg.out} is the DSR that is read: give another name, the plain one is still needed.")
-    save_dsr(cfg.out, grow(plain, replace(info.config, mirrored=True)), {**info.metadata, "plain_sha256": info.sha256})
+    if cfg.out.is_dir():
+        raise UserError(f"--out {cfg.out} is a folder: give the file to write.")
+    metadata = {"plain": info.metadata, "plain_sha256": info.sha256}  # whose figures are the plain one's
+    save_dsr(cfg.out, grow(plain, replace(info.config, mirrored=True)), metadata)
     print(f"written: {cfg.out}. Try it: python -m pipeline.evaluate_dataset --dsr {cfg.out}")
     return cfg.out
 

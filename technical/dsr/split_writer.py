@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,17 +69,15 @@ def write_splits(
     passes on whatever reading a sample raises; then nothing has changed on disk.
     """
     refuse_existing(out, list(counts), overwrite)
-    with ExitStack() as stack:
-        writers = {
-            split: _SplitWriter(stack.enter_context(_replacing_folder(split_folder(out, split))), vlr_size)
-            for split in counts
-        }
+    with _replacing_folders([split_folder(out, split) for split in counts]) as folders:
+        writers = {split: _SplitWriter(folder, vlr_size) for split, folder in zip(counts, folders, strict=True)}
         with progress_bar(sum(counts.values()), "faces", "face") as progress:
             for sample in samples:
                 writers[sample.split].add(sample)
                 progress.update()
         for split, writer in writers.items():
             writer.finish({**meta, "split": split})
+        _refuse_shared(out, {name: split for split, writer in writers.items() for name in writer.subjects}, counts)
     for split, writer in writers.items():
         print(f"{split_folder(out, split)}: images {writer.images}, people {len(writer.subjects)}")
 
@@ -123,24 +121,45 @@ class _SplitWriter:
         self._waiting.clear()
 
 
+def _refuse_shared(out: Path, people: Mapping[str, str], written: Collection[str]) -> None:
+    """UserError where somebody of `people` (subject to split) is in a split that lies there and stays."""
+    for split in SPLITS:
+        folder = split_folder(out, split) / HR_FOLDER
+        if split in written or not folder.is_dir():
+            continue
+        there = {name.rpartition("_")[0] for name in os.listdir(folder) if name.endswith(".png")}
+        if shared := sorted(there & people.keys()):
+            raise UserError(
+                f"{len(shared)} people of the new splits are in {folder} too, which would stay "
+                f"({', '.join(shared[:5])}): nobody may be in two splits. Remove {folder.parent}, or give another "
+                "--out."
+            )
+
+
 @contextmanager
-def _replacing_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside `target`, renamed over it when the block ends well and removed when it does not."""
-    target = target.resolve()  # of a link, what it leads to
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(target)
-    staging = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        yield staging
-        old = _old(target)
-        if target.exists():
-            os.rename(target, old)
-        os.rename(staging, target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
+def _replacing_folders(targets: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give an empty folder beside each target; renamed over them, one right after the other, when the block ends well,
+    and removed when it does not."""
+    targets = [target.resolve() for target in targets]  # of a link, what it leads to
+    stagings = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
+    for target, staging in zip(targets, stagings, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
         shutil.rmtree(staging, ignore_errors=True)
+    try:
+        for staging in stagings:
+            staging.mkdir()
+        yield stagings
+        for target in targets:
+            if target.exists():
+                os.rename(target, _old(target))
+        for staging, target in zip(stagings, targets, strict=True):
+            os.rename(staging, target)
+        for target in targets:  # takes seconds, so it comes last
+            shutil.rmtree(_old(target), ignore_errors=True)
+    finally:
+        for staging in stagings:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _old(target: Path) -> Path:

@@ -15,7 +15,6 @@ import shlex
 import sys
 import time
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +58,7 @@ from dsr.training import (
 from facial_rec.distributed import Place, joined_processes
 from facial_rec.embedder import check_gradient, load_embedder
 from facial_rec.faceset import FaceSet
+from facial_rec.identities import UNLABELLED
 from facial_rec.run_state import check_run_folder
 from facial_rec.weight_average import interpolate
 
@@ -85,7 +85,8 @@ class Config:
     train_root: Path | None = None
     """Training faces: a folder or zip; default dataset/train_processed, else a synthetic set is made."""
     val_root: Path | None = None
-    """Validation faces of other people; default dataset/val_processed, else a tenth of the training people."""
+    """Validation faces of other people; default the val_processed beside a train_processed, else a tenth of the
+    training people."""
     vlr_size: tuple[str, ...] = ("8-64",)
     """Low-resolution sizes to train at: one (16), several (16 24 32), ranges (8-64); one given twice counts twice."""
     batch_size: int = 16
@@ -99,7 +100,8 @@ class Config:
     wandb: Literal["disabled", "offline", "online"] = "disabled"
     """Whether to log to Weights & Biases as well."""
     preset: str = "default"
-    """Network: default (under 1 M parameters), large, tiny (for trials), or separate (default without overlap)."""
+    """Network: default (under 1 M parameters), large, tiny (for trials), separate (default without overlap), or
+    mirrored (default, averaged over both mirror images: twice the time)."""
     start_from: str | None = None
     """Trained DSR to start from: of the same preset, or of a smaller one, which is grown; a path or a name in
     checkpoints/."""
@@ -164,8 +166,8 @@ def _check_config(cfg: Config) -> None:
     for name in ("epochs", "batch_size"):
         if getattr(cfg, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(cfg, name)}.")
-    for name in ("seed", "warmup_steps", "threads", "stop_after"):
-        if getattr(cfg, name) < 0:
+    for name in ("seed", "warmup_steps", "threads", "stop_after", "weight_decay"):
+        if not getattr(cfg, name) >= 0:  # so NaN is refused too
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
     if not all(0.0 < alpha <= 1.0 for alpha in cfg.alphas):
         raise UserError(f"--alphas {' '.join(map(str, cfg.alphas))}: expected numbers above 0 and at most 1.")
@@ -177,12 +179,19 @@ def _check_config(cfg: Config) -> None:
         raise UserError(f"--realistic-share must lie between 0 and 1, found {cfg.realistic_share}.")
     if not 0.0 < cfg.second_share < 1.0:
         raise UserError(f"--second-share must lie between 0 and 1, found {cfg.second_share}.")
+    if cfg.second_edgeface is not None and int(cfg.batch_size * cfg.second_share + 1e-9) == 0:
+        raise UserError(
+            f"--second-share {cfg.second_share} of --batch-size {cfg.batch_size} is less than a face: "
+            "--second-edgeface would see none. Give larger batches, or a larger share."
+        )
     if not 0.0 <= cfg.identity_size_power < math.inf:
         raise UserError(f"--identity-size-power must be 0 or more, found {cfg.identity_size_power}.")
     if not 0.0 <= cfg.ema_decay < 1.0:
         raise UserError(f"--ema-decay must be at least 0 and below 1, found {cfg.ema_decay}.")
     weights = ("pixel_weight", "identity_weight", "lpips_weight", "tv_weight", "texture_weight")
-    if any(getattr(cfg, name) < 0 for name in weights) or not any(getattr(cfg, name) for name in weights):
+    if not all(0 <= getattr(cfg, name) < math.inf for name in weights) or not any(
+        getattr(cfg, name) for name in weights
+    ):
         raise UserError("loss weights must be 0 or more, and at least one of them above 0.")
     check_run_folder(cfg.out, cfg.resume)
 
@@ -219,7 +228,7 @@ def _train(cfg: Config, place: Place) -> Path:
         "second_edgeface_sha256": second.source.sha256 if second is not None else None,
         "start_sha256": start_info.sha256 if start_info is not None else None,
     }
-    settings = _settings(cfg, train_faces, place.world, checksums)
+    settings = _settings(cfg, train_faces, val_faces, place.world, checksums)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
         if place.leads:
@@ -259,7 +268,8 @@ def load_data(cfg: Config, place: Place) -> tuple[FaceReader, FaceReader]:
         place.wait()
         train_root = train_root or default_dataset("train")
         assert train_root is not None
-    train = FaceSet(find_dataset(train_root))
+    train_root = find_dataset(train_root)
+    train = FaceSet(train_root)
     val_root = cfg.val_root or _validation_beside(train_root, given=cfg.train_root is not None)
     if val_root is None:
         kept, held = split_identities(train, HELD_OUT_FRACTION, cfg.seed)
@@ -268,7 +278,7 @@ def load_data(cfg: Config, place: Place) -> tuple[FaceReader, FaceReader]:
             print(f"[data] no validation set: {len({f.subject for f in held})} people of {train.root} are held out")
         return FaceReader(train, kept, cfg.cache_gb), FaceReader(train, held, cfg.cache_gb)
     val = FaceSet(find_dataset(val_root))
-    shared = set(train.subjects) & set(val.subjects)
+    shared = set(train.subjects) & set(val.subjects) - {UNLABELLED}
     if shared:
         named = ", ".join(sorted(shared)[:5])
         raise UserError(f"{len(shared)} people are in both {train.root} and {val.root} ({named}): split by person.")
@@ -292,15 +302,17 @@ def _fresh_state(cfg: Config, place: Place, start: Dsr | None) -> RunState:
     return RunState(model, network, average_of(model, cfg.ema_decay), optimizer)
 
 
-def _settings(cfg: Config, faces: FaceReader, world: int, checksums: dict[str, str | None]) -> dict[str, Any]:
-    """What must be equal for a resumed run to give the losses of an uninterrupted one."""
+def _settings(
+    cfg: Config, faces: FaceReader, held_out: FaceReader, world: int, checksums: dict[str, str | None]
+) -> dict[str, Any]:
+    """What must be equal for a resumed run to give the losses, and choose the weights, of an uninterrupted one."""
     free = {"device", "resume", "stop_after", "out", "wandb", "cache_gb", "threads", "alphas"}
     free |= {"edgeface", "second_edgeface", "start_from", "train_root", "val_root"}
     kept = {key: value for key, value in asdict(cfg).items() if key not in free}
     kept["vlr_size"] = list(cfg.vlr_size)
     kept["lpips_backbone"] = str(cfg.lpips_backbone) if cfg.lpips_backbone else None
-    names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
-    data = {"training_faces": len(faces), "training_names_sha256": names}
+    data = {"training_faces": len(faces), "training_names_sha256": faces.names_sha256}
+    data["validation_names_sha256"] = held_out.names_sha256
     return {**kept, **data, "processes": world, **checksums}
 
 
@@ -371,6 +383,12 @@ def _choose_mixture(cfg: Config, validation: Validation, before: dict[str, Tenso
     """Put the best mixture of the best weights with those of the start in the place of the former, once."""
     model, info = load_dsr(cfg.out / "dsr.pt", validation.device)
     if "alpha" in info.metadata:  # mixed before, perhaps killed right after
+        tried_before = sorted(one["alpha"] for one in info.metadata["mixtures"])
+        if tried_before != sorted(cfg.alphas):
+            raise UserError(
+                f"{info.path} is mixed already (--alphas {' '.join(map(str, tried_before))}), so the trained weights "
+                "are gone. Give the same, or train again in another --out."
+            )
         write_json(cfg.out / MIXTURES, {key: info.metadata[key] for key in ("alpha", "validation", "mixtures")})
         return
     trained = {key: value.clone() for key, value in model.state_dict().items()}

@@ -76,10 +76,15 @@ def name_of(number: int) -> str:
 def write_bin(path: Path, encoded_images: Sequence[bytes], labels: Sequence[bool]) -> None:
     """Write a `.bin` verification set, atomically; images 2i and 2i + 1 are pair i.
 
-    Raises ValueError unless there are two images a label.
+    Raises ValueError unless there are two images a label, and UserError for more than a reader takes.
     """
     if len(encoded_images) != 2 * len(labels) or not labels:
         raise ValueError(f"expected two images a label, found {len(encoded_images)} and {len(labels)}")
+    if (length := sum(map(len, encoded_images))) > MAX_BIN_BYTES:
+        raise UserError(
+            f"{path} would hold images of {length:,} bytes together, and at most {MAX_BIN_BYTES:,} are read: give "
+            "fewer pairs, or images that are compressed more."
+        )
     with replacing(path) as temporary, open(temporary, "wb") as file:
         pickle.dump((list(encoded_images), [bool(label) for label in labels]), file, protocol=4)
 

@@ -39,7 +39,7 @@ class Place:
 def joined_processes(device: torch.device) -> Iterator[Place]:
     """This process's place: alone, or one of those that torchrun started (gloo on CPU, NCCL on CUDA)."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        if device.type == "cuda":  # streams and graphs are made on the current device
+        if device.type == "cuda" and device.index is not None:  # streams and graphs are made on the current device
             torch.cuda.set_device(device)
         yield Place(device)
         return

@@ -184,6 +184,7 @@ def accuracies(subjects: list[Subject], cfg: Config, device: torch.device) -> li
         raise UserError("--sets needs weights, and a name with --gamma has none: give the file that was trained so.")
     embedders = {subject.name: load_embedder(subject.path or subject.name, device) for subject in subjects}
     found = []
+    called = [path.name for path in cfg.sets]
     for path in cfg.sets:
         source, pairs = load_trials(path, seed=cfg.seed)
         names = pairs.images
@@ -200,7 +201,8 @@ def accuracies(subjects: list[Subject], cfg: Config, device: torch.device) -> li
             comparisons = Comparisons(scores, pairs.genuine, pairs.fold_numbers)
             counts = {"genuine": int(pairs.genuine.sum()), "impostor": int((~pairs.genuine).sum())}
             measured = entry(comparisons, THRESHOLD, comparisons.replicate(resampler, THRESHOLD))
-            found.append({"recogniser": name, "set": path.name, "pairs": counts, **measured})
+            label = path.name if called.count(path.name) == 1 else str(path)
+            found.append({"recogniser": name, "set": label, "pairs": counts, **measured})
     return found
 
 

@@ -33,19 +33,26 @@ class Config:
 
     edgeface: str
     """Weights to read: a state dict (float or int8), a fine-tuned .pth, or a TorchScript (float or int8)."""
-    out: Path = Path("checkpoints/edgeface_xxs.pt")
-    """TorchScript file to write; an existing one is replaced only after the comparison passes."""
+    out: Path | None = None
+    """TorchScript file to write; an existing one is replaced only after the comparison passes. Default: the network's
+    name in checkpoints/, if nothing lies there."""
     seed: int = 0
     """Seed of the images that the comparison uses."""
 
 
 def main(cfg: Config) -> Path:
-    """Write `cfg.out` and return it. Raises UserError if the two networks differ by more than 1e-5."""
+    """Write the file and return its path.
+
+    Raises UserError if the two networks differ by more than 1e-5, and where the default file is there already.
+    """
     path = edgeface_file(cfg.edgeface)
     state = read_edgeface_state(path)
     variant, model = recognise(state, path)
     load_strictly(model, state, path)
     model.eval().requires_grad_(False)
+    out = cfg.out or Path("checkpoints") / f"{variant}.pt"
+    if cfg.out is None and out.exists():
+        raise UserError(f"{out} is there already, perhaps of other weights: name the file to write with --out.")
     metadata = {
         "variant": variant,
         "parameters": count_parameters(model),
@@ -54,10 +61,10 @@ def main(cfg: Config) -> Path:
         "source_sha256": sha256_of(path),
         "licence": "weights of EdgeFace's authors: CC BY-NC-SA 4.0, research use",
     }
-    save_torchscript(model, cfg.out, metadata, cfg.seed)
-    print(f"[EdgeFace] {variant}: {metadata['parameters']:,} parameters, written to {cfg.out}")
-    print(f"[EdgeFace] sha256 {sha256_of(cfg.out)}")
-    return cfg.out
+    save_torchscript(model, out, metadata, cfg.seed)
+    print(f"[EdgeFace] {variant}: {metadata['parameters']:,} parameters, written to {out}")
+    print(f"[EdgeFace] sha256 {sha256_of(out)}")
+    return out
 
 
 def save_torchscript(model: EdgeFace, out: Path, metadata: dict[str, object], seed: int = 0) -> float:

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,7 +173,7 @@ def main(cfg: Config) -> Path:
         "start_sha256": start_sha256,
         "teachers_sha256": [other.source.sha256 for other in others],
     }
-    settings = _settings(cfg, faces, checksums)
+    settings = _settings(cfg, faces, val_faces, checksums)
     if cfg.resume:
         restore_state(cfg.out / "last.pt", state, settings)
     targets = joint_teacher(teacher, others, faces.read, len(faces))
@@ -205,8 +204,13 @@ def _check_config(cfg: Config) -> None:
     SizeChoice.parse(cfg.vlr_size)
     if cfg.labels == "none" and not (cfg.sr_weight or cfg.hr_weight):
         raise UserError("--labels none leaves distillation only: set --sr-weight or --hr-weight above 0.")
-    if cfg.weights.agreement and not cfg.hr_share:  # asking for the weights checks them
-        raise UserError("--agreement-weight compares a face with its HR view: set --hr-share above 0.")
+    if not cfg.hr_share:
+        if cfg.weights.agreement:  # asking for the weights checks them
+            raise UserError("--agreement-weight compares a face with its HR view: set --hr-share above 0.")
+        if cfg.octuplet_weight:
+            raise UserError("--octuplet-weight compares photos across resolutions: set --hr-share above 0.")
+        if not (cfg.sr_weight or cfg.margin_weight):
+            raise UserError("--hr-share 0 leaves nothing to learn from: set --sr-weight or --margin-weight above 0.")
     for name in ("epochs", "save_every", "margin_photos"):
         if getattr(cfg, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(cfg, name)}.")
@@ -233,7 +237,8 @@ def load_data(cfg: Config) -> tuple[FaceReader, FaceReader]:
     train_root = cfg.train_root or default_dataset("train")
     if train_root is None:
         raise UserError("no training faces: give --train-root, or make some with `python -m dsr.prepare_dataset`.")
-    train = FaceSet(find_dataset(train_root))
+    train_root = find_dataset(train_root)
+    train = FaceSet(train_root)
     val_root = cfg.val_root
     if val_root is None and train_root.name == "train_processed" and train_root.with_name("val_processed").is_dir():
         val_root = train_root.with_name("val_processed")
@@ -271,13 +276,13 @@ def _verification(cfg: Config, faces: FaceReader, restorer: Restorer, device: to
     return verification
 
 
-def _settings(cfg: Config, faces: FaceReader, checksums: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be equal for a resumed run to give the losses of an uninterrupted one."""
+def _settings(cfg: Config, faces: FaceReader, held_out: FaceReader, checksums: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for a resumed run to give the losses, and choose the weights, of an uninterrupted one."""
     free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "save_every"}
     free |= {"edgeface", "start_from", "teachers", "dsr", "train_root", "val_root"}
     kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cfg).items() if key not in free}
-    names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
-    data = {"training_faces": len(faces), "training_names_sha256": names}
+    data = {"training_faces": len(faces), "training_names_sha256": faces.names_sha256}
+    data["validation_names_sha256"] = held_out.names_sha256
     return {**kept, **data, **checksums}
 
 

@@ -13,7 +13,9 @@ from common.errors import UserError
 from common.images import RgbImage, decode_image
 from common.progress import progress_bar
 from facial_rec.faceset import HR_SIZE, FaceSet
-from facial_rec.record_file import RecordFile
+from facial_rec.record_file import EXACT, RecordFile
+
+MOST_PEOPLE = 1 << 31  # a label from here on is a damaged one
 
 Ints = NDArray[np.int64]
 
@@ -69,10 +71,12 @@ class RecordFaces:
         self.records = RecordFile(path)
         self.label = str(path)
         self.keys, labels = _labels_by_person(self.records) or _labels_one_by_one(self.records)
-        broken = np.flatnonzero((labels < 0) | (labels != np.floor(labels)))
+        broken = np.flatnonzero(~((labels >= 0) & (labels < MOST_PEOPLE) & (labels == np.floor(labels))))
         if len(broken):
             found = labels[broken[0]]
-            raise UserError(f"{path}, record {self.keys[broken[0]]} has the label {found:g}: expected a whole number.")
+            raise UserError(
+                f"{path}, record {self.keys[broken[0]]} has the label {found:g}: expected a whole number below 2^31."
+            )
         self.labels = labels.astype(np.int64)
 
     def name(self, index: int) -> str:
@@ -95,11 +99,14 @@ class RecordFaces:
 def _labels_by_person(records: RecordFile) -> tuple[Ints, NDArray[np.float64]] | None:
     """Keys and labels of the images from the people's ranges: a look at each person, not at each image.
 
-    None unless the ranges hold every image once.
+    None unless the ranges hold every image once, or where they are too large for the format's 32-bit floats.
     """
     if 0 not in records or len(records.read(0).labels) != 2:
         return None
-    first_person, end = (int(value) for value in records.read(0).labels)
+    header = records.read(0).labels
+    if not np.isfinite(header).all() or max(header) > EXACT:
+        return None
+    first_person, end = (int(value) for value in header)
     if not 1 < first_person < end or end - 1 not in records:
         return None
     labels = np.full(first_person, -1.0)

@@ -13,6 +13,8 @@ here.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -144,7 +146,7 @@ def _read(kept: Path, names: NDArray[np.str_]) -> Landmarks:
     try:
         with np.load(kept, allow_pickle=False) as content:
             found, labels = content["names"], content["labels"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{kept} cannot be read ({error}): expected landmarks. Remove it, and they are made again."
         ) from error

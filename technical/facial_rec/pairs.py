@@ -117,7 +117,7 @@ def _header(path: Path, lines: list[str]) -> tuple[int, int]:
 
 def _positive(field: str) -> int:
     """The number in `field`; 0 when it is not a positive one."""
-    return int(field) if field.isascii() and field.isdecimal() else 0
+    return int(field) if field.isascii() and field.isdecimal() and len(field) < 10 else 0
 
 
 _Index = dict[tuple[str, str], list[str]]

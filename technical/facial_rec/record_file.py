@@ -33,6 +33,7 @@ _MAGIC_BYTES = struct.pack("<I", MAGIC)
 _LENGTH = (1 << 29) - 1
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 MAX_LABELS = 4096  # more in one header is a damaged file
+EXACT = 1 << 24  # up to here a 32-bit float, as which keys are labels in the ranges, holds every whole number
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,8 @@ def _split(content: bytes) -> Iterator[bytes]:
 def write_people(path: Path, people: Iterable[Iterable[bytes]]) -> tuple[int, int]:
     """Write encoded images, a group for each person, as InsightFace lays a set out; gives images and people.
 
-    People are labelled 0, 1, … in their order; each must have an image.
+    People are labelled 0, 1, … in their order; each must have an image. The people's ranges are left out where a key
+    is too large for a label, which is a 32-bit float.
     """
     ranges: list[tuple[int, int]] = []
     key = 1
@@ -221,6 +223,8 @@ def write_people(path: Path, people: Iterable[Iterable[bytes]]) -> tuple[int, in
             if key == first:
                 raise UserError(f"{path}: person {person} has no image. Leave people without images out.")
             ranges.append((first, key))
+        if key + len(ranges) > EXACT:
+            return key - 1, len(ranges)
         for number, (first, end) in enumerate(ranges):
             writer.add(key + number, (float(first), float(end)))
         writer.add(0, (float(key), float(key + len(ranges))))

@@ -67,7 +67,8 @@ class Config:
     train_root: Path | None = None
     """Training faces: folder or zip, an identity a folder, or an InsightFace .rec; default dataset/train_processed."""
     val_root: Path | None = None
-    """Validation pairs of other people: folder, zip or .bin; default dataset/val_processed, else a tenth of people."""
+    """Validation pairs of other people: folder, zip or .bin; default dataset/val_processed with the default training
+    faces, else a tenth of their people."""
     unlabelled: tuple[str, ...] = ("unlabelled",)
     """Folders of faces without identity, which are left out."""
     epochs: int = 20
@@ -194,7 +195,7 @@ def load_data(cfg: Config, place: Place) -> tuple[TrainingSet, PairValidation | 
         print(
             f"[warning] {val_root} looks like LFW, and the weights are chosen on it: figures on LFW will flatter them."
         )
-    source, pairs = load_trials(val_root, seed=cfg.seed)
+    source, pairs = load_trials(val_root, seed=cfg.seed, left_out=cfg.unlabelled)
     if pairs.people_known:
         _refuse_shared(
             faces, val_root, {name for pair in pairs.pairs for name in (pair.first_subject, pair.second_subject)}
@@ -212,7 +213,7 @@ def _refuse_shared(faces: LabelledFaces, val_root: Path, people: set[str]) -> No
 def _fresh_state(cfg: Config, faces: TrainingSet, place: Place) -> RunState:
     torch.manual_seed(cfg.seed)
     model = build(variant_named(cfg.variant, cfg.gamma)).to(place.device).to(memory_format=torch.channels_last)
-    if cfg.restart_from is not None:
+    if cfg.restart_from is not None and not cfg.resume:
         load_strictly(model, read_edgeface_state(cfg.restart_from), cfg.restart_from)
     loss: PartialFC | TripletLoss
     if cfg.loss == "triplet":

@@ -61,11 +61,13 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
 def whole_set(faces: LabelledFaces) -> TrainingSet:
     """Every face. Raises UserError where numbers of people are left out, and as `require_trainable` does."""
     present = np.unique(faces.labels)
-    gaps = np.setdiff1d(np.arange(present[-1] + 1), present) if len(present) else present
-    if len(gaps):
-        listed = ", ".join(map(str, gaps[:5])) + (", …" if len(gaps) > 5 else "")
+    missing = int(present[-1]) + 1 - len(present) if len(present) else 0
+    if missing:
+        before = np.concatenate([[-1], present[:-1]])  # no array as long as the largest number, which may be anything
+        gaps = [n for low, high in zip(before, present, strict=True) for n in range(low + 1, min(high, low + 7))][:5]
+        listed = ", ".join(map(str, gaps)) + (", …" if missing > 5 else "")
         raise UserError(
-            f"{faces.label} numbers its people up to {present[-1]}, but {len(gaps):,} of the numbers have no face "
+            f"{faces.label} numbers its people up to {present[-1]}, but {missing:,} of the numbers have no face "
             f"({listed}), and each would be a class without example. Number them anew: "
             f"python -m facial_rec.pack_records --faces {faces.label}"
         )

@@ -33,11 +33,12 @@ from common.runlog import append_record, keep_steps, read_records
 from facial_rec.detector import load_detector
 from facial_rec.faceset import FaceSet
 from facial_rec.finetune_state import learning_rate
+from facial_rec.identities import UNLABELLED
 from facial_rec.landmark_crops import Augmentation
 from facial_rec.landmark_labels import Landmarks, label_faces, onto_template, reference_shift
 from facial_rec.landmark_net import LandmarkNet, landmarks_onnx
 from facial_rec.landmark_pictures import save_curves, save_predictions
-from facial_rec.landmark_refiner import FORMAT, INPUT, OUTPUT, LandmarkRefiner
+from facial_rec.landmark_refiner import FORMAT, INPUT, MAX_PASSES, OUTPUT, LandmarkRefiner
 from facial_rec.landmark_score import describe, score_refiner
 from facial_rec.landmark_training import (
     LabelledFaces,
@@ -122,6 +123,11 @@ def _check_config(cfg: Config) -> None:
     for name in ("steps", "batch_size", "passes", "log_every", "threads"):
         if getattr(cfg, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, found {getattr(cfg, name)}.")
+    for name in ("seed", "weight_decay", "warmup_steps", "workers"):
+        if not getattr(cfg, name) >= 0:  # so NaN is refused too
+            raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
+    if cfg.passes > MAX_PASSES:
+        raise UserError(f"--passes {cfg.passes}: expected at most {MAX_PASSES}, each passes the face through again.")
     if not 0.0 < cfg.learning_rate <= 1.0:
         raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
     check_run_folder(cfg.out, cfg.resume)
@@ -146,7 +152,7 @@ def load_data(cfg: Config) -> tuple[LabelledFaces, LabelledFaces]:
         labels = np.stack([onto_template(landmarks[index] + shift) for index in kept])
         sets.append(LabelledFaces(faces, [faces.faces[index] for index in kept], labels))
     train, val = sets
-    shared = {face.subject for face in train.faces} & {face.subject for face in val.faces}
+    shared = {face.subject for face in train.faces} & {face.subject for face in val.faces} - {UNLABELLED}
     if shared:
         named = ", ".join(sorted(shared)[:5])
         raise UserError(f"{len(shared)} people are in both training and validation ({named}): split by person.")

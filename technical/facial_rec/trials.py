@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from common.errors import UserError
@@ -20,11 +21,13 @@ def load_trials(
     seed: int = 0,
     genuine_per_person: int = GENUINE_PER_PERSON,
     impostors: int | None = None,
+    left_out: Collection[str] = (),
 ) -> tuple[ImageSource, PairList]:
     """The images and the pairs to compare.
 
     With `pairs`, an LFW-style list over a folder or zip. A `.bin` brings its own. Else pairs are drawn from the people
-    of the folder or zip; `seed`, `genuine_per_person` and `impostors` are for those (see `pairs_from_people`).
+    of the folder or zip; `seed`, `genuine_per_person` and `impostors` are for those (see `pairs_from_people`);
+    people called as one of `left_out` are none.
 
     Raises UserError for what cannot be read or has too few people, and for a `.bin` beside a pair list.
     """
@@ -38,5 +41,5 @@ def load_trials(
         store = ImageStore(path)
         return StoreSource(store), read_pairs(pairs, store.names)
     faces = FaceSet(path)
-    names = [face.name for face in faces.faces]
+    names = [face.name for face in faces.faces if face.subject not in left_out]
     return StoreSource(faces.store, names), pairs_from_people(names, seed, genuine_per_person, impostors)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,7 +24,12 @@ from facial_rec.edgeface import VARIANTS, EdgeFace, LoRaLin, Variant, build, low
 
 _PACKED = "._packed_params._packed_params"
 _WRAPPERS = ("backbone_state_dict", "model_state_dict", "state_dict", "backbone", "model")
+_MOST_WRAPPERS = 4  # one in another
 _ZIP_START, _PICKLE_START = b"PK", b"\x80"
+_DAMAGED = (  # what torch raises for files that are not whole
+    *(RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError),
+    *(AssertionError, struct.error),  # of files in the format before zip
+)
 _LISTED_KEYS = 8  # how many keys an error spells out
 
 State = dict[str, Tensor]
@@ -55,7 +61,7 @@ def read_pickle(path: Path) -> Any:
             f"{path} holds something other than plain tensors ({found}). It was not run. "
             "Get the weights from their authors, or save only the state dict."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except _DAMAGED as error:
         raise UserError(
             f"{path} is not a readable weights file ({first_sentence(error)}). Is it whole? Copy it again."
         ) from error
@@ -101,8 +107,9 @@ def _packed_layers(script: torch.nn.Module) -> dict[str, tuple[Tensor, Tensor | 
 
 def plain_state(content: Any, path: Path) -> State:
     """Unwrap a checkpoint, dequantise int8 layers, and give every key its `model.` prefix. Errors name `path`."""
-    while isinstance(content, Mapping) and (inner := next((k for k in _WRAPPERS if _is_wrapper(content, k)), None)):
-        content = content[inner]
+    for _ in range(_MOST_WRAPPERS):  # a hostile file may hold itself
+        if isinstance(content, Mapping) and (inner := next((k for k in _WRAPPERS if _is_wrapper(content, k)), None)):
+            content = content[inner]
     if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
         raise UserError(f"{path} holds a {type(content).__name__}, expected a state dict (names to tensors).")
     try:

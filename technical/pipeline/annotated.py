@@ -64,9 +64,10 @@ def _video(out: Path, rate: float) -> Iterator[Write]:
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")  # OpenCV goes by the suffix
     writer = cv2.VideoWriter()
     size: tuple[int, int] | None = None
+    count = 0
 
     def write(frame: Frame, people: Sequence[Identification]) -> None:
-        nonlocal size
+        nonlocal size, count
         picture = cv2.cvtColor(annotate(frame.image, people), cv2.COLOR_RGB2BGR)
         if size is None:
             size = (picture.shape[1], picture.shape[0])
@@ -75,12 +76,23 @@ def _video(out: Path, rate: float) -> Iterator[Write]:
         if (picture.shape[1], picture.shape[0]) != size:  # frames of a folder may differ
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         writer.write(picture)
+        count += 1
 
     try:
         yield write
         writer.release()
         if size is not None:
+            if (found := _frames_in(temporary)) != count:  # OpenCV says nothing of a full disk
+                raise UserError(f"{out}: only {found} of {count} frames could be written. Is there room on the disk?")
             os.replace(temporary, out)
     finally:
         writer.release()
         temporary.unlink(missing_ok=True)
+
+
+def _frames_in(video: Path) -> int:
+    capture, found = cv2.VideoCapture(str(video)), 0
+    while capture.grab():
+        found += 1
+    capture.release()
+    return found

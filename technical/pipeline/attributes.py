@@ -141,8 +141,10 @@ def grouped(
 
 
 def _cut(values: Sequence[str | None], points: Sequence[float]) -> tuple[list[str | None], list[str]]:
-    inner = [f"{low:g} to below {high:g}" for low, high in pairwise(points)]
-    labels = [f"below {points[0]:g}", *inner, f"from {points[-1]:g}"] if points else ["all"]
+    digits = next((n for n in range(6, 17) if len({f"{point:.{n}g}" for point in points}) == len(points)), 17)
+    shown = [f"{point:.{digits}g}" for point in points]
+    inner = [f"{low} to below {high}" for low, high in pairwise(shown)]
+    labels = [f"below {shown[0]}", *inner, f"from {shown[-1]}"] if points else ["all"]
     groups: list[str | None] = []
     for value in values:
         number = None if value is None else _number(value)

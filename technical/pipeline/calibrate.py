@@ -139,9 +139,9 @@ def main(cfg: Config) -> Thresholds:
         ),
         quality_measure=measure,
     )
-    thresholds.save(cfg.out)
     entries = record_entries(recogniser, cfg, calibrated, used, measures)
     print_calibration(thresholds, entries, pairs, says_training(root))
+    thresholds.save(cfg.out)
     print(f"written: {cfg.out}")
     if cfg.json is not None:
         run = run_record("pipeline.calibrate", cfg, started, weights, data)

@@ -40,14 +40,19 @@ class Cluster:
     """Their places in what was clustered, the most typical first."""
 
 
+def check_threshold(threshold: float) -> None:
+    """Raise UserError for a threshold that is no cosine."""
+    if not -1.0 <= threshold <= 1.0:
+        raise UserError(f"The threshold is a cosine from -1 to 1, found {threshold}.")
+
+
 def cluster_embeddings(embeddings: ArrayLike, threshold: float = DEFAULT_THRESHOLD) -> Labels:
     """The number of each face's cluster `(N,)`: the largest is 0, and of equal ones that with the first face is first.
 
     `embeddings` `(N, D)` of any length are compared by cosine; clusters are joined while the mean cosine between them
     is above `threshold`. Raises UserError for NaN, a row of zeros, a threshold outside -1 to 1, and more than 20,000.
     """
-    if not -1.0 <= threshold <= 1.0:
-        raise UserError(f"The threshold is a cosine from -1 to 1, found {threshold}.")
+    check_threshold(threshold)
     rows = np.asarray(embeddings)
     if rows.ndim != 2:
         raise UserError(f"Expected embeddings (N, D), found shape {rows.shape}.")

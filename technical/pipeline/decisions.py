@@ -38,17 +38,28 @@ class Verdict:
 
 
 def thresholds_for(chain: ModelMetadata, edgeface: ModelMetadata, file: Path | None = None) -> Thresholds | None:
-    """The table in `file`, else that inside one of the models; None where there is none.
+    """The table in `file`, else that inside the chain, else that inside the EdgeFace if it is of this chain's DSR too.
 
-    Raises UserError for a file that cannot be read, and for a table that was made for other weights.
+    None where there is none. Raises UserError for a file that cannot be read, and for a file or a chain's table that
+    was made for other weights. A table made without a DSR is not asked for one: each answer says where it does not fit.
     """
-    found = Thresholds.load(file) if file is not None else chain.thresholds or edgeface.thresholds
-    if found is not None:
-        try:
-            found.check_made_for(chain.source_sha256["edgeface"], chain.source_sha256["dsr"])
-        except UserError as error:
-            raise UserError(f"{file or 'The table inside the models'}: {error}") from error
+    if file is None and chain.thresholds is None:
+        inside = edgeface.thresholds
+        return inside if inside is not None and _misfit(inside, chain) is None else None
+    found = Thresholds.load(file) if file is not None else chain.thresholds
+    if found is not None and (error := _misfit(found, chain)):
+        raise UserError(f"{file or 'The table inside the models'}: {error}") from error
     return found
+
+
+def _misfit(found: Thresholds, chain: ModelMetadata) -> UserError | None:
+    """Why the table is not of the chain's weights."""
+    dsr = chain.source_sha256["dsr"] if found.made_for.dsr_sha256 is not None else None
+    try:
+        found.check_made_for(chain.source_sha256["edgeface"], dsr)
+    except UserError as error:
+        return error
+    return None
 
 
 def decide(score: float, first: Face, second: Face, thresholds: Thresholds | None) -> Verdict:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,8 @@ def _check_or_clear(cfg: Config) -> None:
     """Keep earlier steps only if they were made with the same settings and the same recogniser's bytes."""
     at_hand = recogniser_at_hand(cfg)
     marker = cfg.out / "demo.json"
-    settings = {key: str(value) for key, value in vars(replace(cfg, again=False, dsr=None)).items()}
+    every_time = {"again", "dsr", "threshold", "device"}  # what is made anew in each run depends on these, no more
+    settings = {key: str(value) for key, value in vars(cfg).items() if key not in every_time}
     settings["recogniser"] = sha256_of(at_hand) if at_hand is not None else "trained on the spot"
     if cfg.out.is_dir() and any(cfg.out.iterdir()):
         if not marker.is_file():

@@ -22,11 +22,12 @@ import tyro
 from common import cli
 from common.errors import UserError
 from common.files import write_json, write_text
-from common.images import ImageStore, RgbImage, decode_image, write_png
+from common.images import ImageStore, RgbImage, write_png
 from common.progress import progress_bar
 from facial_rec.alignment import TEMPLATE_SIZE, align_face, native_size
 from pipeline.aligned_face import no_face
 from pipeline.detector import DetectedFace, Detector, DetectorName, load_detector
+from pipeline.photos import read_photo
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # left and right as seen in the photo
 COLUMNS = ["photo", "crop", "score", "native_size", "left", "top", "right", "bottom"]
@@ -125,8 +126,10 @@ def drawn(image: RgbImage, faces: list[DetectedFace]) -> RgbImage:
 def _photos(path: Path) -> tuple[int, Iterator[tuple[str, Any]]]:
     """How many photos there are, and for each its name and a function that reads it."""
     if path.is_file() and path.suffix.lower() != ".zip":
-        return 1, iter([(path.name, lambda: decode_image(path.read_bytes(), str(path)))])
+        return 1, iter([(path.name, lambda: read_photo(path)[1])])
     store = ImageStore(path)
+    if store.left_out:
+        print(f"skipped: {path} holds {store.not_read}")
     names = [name for name in store.names if _stays_inside(name)]
     return len(names), ((name, lambda name=name: store.read(name)) for name in names)
 

@@ -23,7 +23,7 @@ from onnx import ModelProto
 from common import cli
 from common.errors import UserError
 from common.files import replacing, sha256_of
-from common.paths import find_weights
+from common.paths import weights_places
 from facial_rec.thresholds import Thresholds
 from pipeline.export_check import Array, Rounding, compare
 from pipeline.export_graphs import (
@@ -173,26 +173,25 @@ def metadata_of(kind: Kind, precision: Precision, sources: Sources, thresholds: 
 
 
 def read_thresholds(given: Path | None, sources: Sources) -> Thresholds | None:
-    """The calibration for these weights: `given`, or `thresholds.json`, here or in `checkpoints/`, if it is theirs.
+    """The calibration for these weights: `given`, or the first `thresholds.json` of them, here or in `checkpoints/`.
 
     What the file does not name is not asked for: an EdgeFace alone may carry the table of its chain. Raises UserError
     when `given` was made for other weights.
     """
-    path = given or find_weights(CALIBRATION)
-    if path is None:
-        return None
-    found = Thresholds.load(path)
-    made = found.made_for
-    own: dict[str, Any] = {"edgeface": made.recogniser_sha256, "dsr": made.dsr_sha256} | sources.sha256
-    try:
-        found.check_made_for(own["edgeface"], own["dsr"])
-    except UserError as error:
-        if given is not None:
-            raise
-        print(f"[export] {path} was left out: {error}")
-        return None
-    print(f"[export] thresholds of {path}: {len(found.sizes)} resolutions")
-    return found
+    for path in [given] if given is not None else weights_places(CALIBRATION):
+        found = Thresholds.load(path)
+        made = found.made_for
+        own: dict[str, Any] = {"edgeface": made.recogniser_sha256, "dsr": made.dsr_sha256} | sources.sha256
+        try:
+            found.check_made_for(own["edgeface"], own["dsr"])
+        except UserError as error:
+            if given is not None:
+                raise
+            print(f"[export] {path} was left out: {error}")
+            continue
+        print(f"[export] thresholds of {path}: {len(found.sizes)} resolutions")
+        return found
+    return None
 
 
 def _copy(model: ModelProto) -> ModelProto:

@@ -23,7 +23,7 @@ class Frame:
     number: int
     """From 0, those that are left out counted too."""
     seconds: float | None
-    """Since the video's start; None in a folder."""
+    """Since the video's start, at its average rate; None in a folder."""
     name: str
     """File name in the folder; of a video its name and the frame's number."""
     image: RgbImage

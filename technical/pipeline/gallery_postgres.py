@@ -173,12 +173,26 @@ class PostgresGallery(Gallery):
                 raise UserError(f"There is no gallery in {self.where}. Enrol somebody first, or name another database.")
             if not there:
                 self._create()
+            elif create:
+                self._adopt_empty()
         ((version, *made_with),) = self._rows("SELECT format, model_sha256, dim FROM face_gallery.gallery")
         if version != FORMAT:
             raise UserError(
                 f"{self.where} is a gallery of format {version}, expected {FORMAT}: a newer version's. Update."
             )
         check_made_with(self.where, tuple(made_with), (self.model_sha256, self.dim))
+
+    def _adopt_empty(self) -> None:
+        """A gallery that holds nobody is of no model: it becomes one of this model."""
+        ((format_, *made_with),) = self._rows("SELECT format, model_sha256, dim FROM face_gallery.gallery")
+        ((holds,),) = self._rows("SELECT EXISTS (SELECT 1 FROM face_gallery.embeddings)")
+        if holds or format_ != FORMAT or tuple(made_with) == (self.model_sha256, self.dim):
+            return
+        if made_with[1] != self.dim:
+            change = "ALTER TABLE face_gallery.embeddings ALTER COLUMN vector TYPE vector({dim})"
+            self._connection.execute(change.format(dim=int(self.dim)).encode())
+        update = "UPDATE face_gallery.gallery SET model_sha256 = %s, dim = %s"
+        self._connection.execute(update, [self.model_sha256, self.dim])
 
     def _create(self) -> None:
         try:

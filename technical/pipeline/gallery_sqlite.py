@@ -210,7 +210,19 @@ class SqliteGallery(Gallery):
         (health,) = run("PRAGMA quick_check(1)").fetchone()
         if health != "ok":
             raise self._damage(health)
+        if create:
+            self._adopt_empty()
         check_made_with(self.where, run("SELECT model_sha256, dim FROM gallery").fetchone(), self._made_with)
+
+    def _adopt_empty(self) -> None:
+        """A gallery that holds nobody is of no model: it becomes one of this model."""
+        run = self._connection.execute
+        if tuple(run("SELECT model_sha256, dim FROM gallery").fetchone()) == self._made_with:
+            return
+        with self.transaction():
+            (holds,) = run("SELECT EXISTS (SELECT 1 FROM embeddings)").fetchone()
+            if not holds:
+                run("UPDATE gallery SET model_sha256 = ?, dim = ?", self._made_with)
 
     def _is_new(self) -> bool:
         (application,) = self._connection.execute("PRAGMA application_id").fetchone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -65,13 +66,18 @@ def decode_photo(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> RgbIma
 
 
 def photos_in(paths: Sequence[Path]) -> list[NamedPhoto]:
-    """The photos at `paths`: files, and all images in folders and zips. UserError for none, and as `ImageStore`."""
+    """The photos at `paths`: files, and all images in folders and zips. UserError for none, and as `ImageStore`.
+
+    Pictures in a folder or zip that are of no kind that is read are counted on the standard error.
+    """
     if not paths:
         raise UserError("no photo was given: expected at least one photo, folder or zip.")
     found: list[NamedPhoto] = []
     for path in paths:
         if path.is_dir() or path.suffix.lower() == ".zip":
             store = ImageStore(path)
+            if store.left_out:
+                print(f"skipped: {path} holds {store.not_read}", file=sys.stderr)
             found += [NamedPhoto(f"{path}/{name}", partial(_stored, store, name)) for name in store.names]
         else:
             found.append(NamedPhoto(str(path), partial(_single, path)))

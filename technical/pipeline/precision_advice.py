@@ -39,9 +39,10 @@ class Measured:
         )
 
     def faithful(self, precision: str) -> bool:
-        """Whether the embeddings are near enough to float32's, and the accuracy holds, as far as was measured."""
-        near = self.least_cosine is None or self.least_cosine > LEAST_COSINE[precision]  # type: ignore[index]
-        return near and (self.loss is None or self.loss <= LARGEST_LOSS)
+        """Whether the embeddings are near enough to float32's, and the accuracy holds; False where it is not known."""
+        if self.least_cosine is None or self.loss is None:
+            return False
+        return self.least_cosine > LEAST_COSINE[precision] and self.loss <= LARGEST_LOSS  # type: ignore[index]
 
 
 def _loss(own: Mapping[str, Any], base: Mapping[str, Any]) -> float:
@@ -53,6 +54,8 @@ def _loss(own: Mapping[str, Any], base: Mapping[str, Any]) -> float:
 def advice(models: Mapping[str, Measured]) -> list[str]:
     """Sentences: what is faster, what is smaller, what is slower or not faithful."""
     others = {name: one for name, one in models.items() if name != "float32"}
+    if any(one.least_cosine is None or one.loss is None for one in others.values()):
+        return ["Which precision to use is not said: nothing was verified. Give --val-root faces of several people."]
     usable = {name: one for name, one in others.items() if one.faithful(name)}
     fast = [name for name, one in usable.items() if one.time[0] < FASTER]
     lines = []

@@ -28,7 +28,7 @@ from common.images import RgbImage
 from common.progress import progress_bar
 from facial_rec.alignment import align_face
 from pipeline.annotated import annotated_output
-from pipeline.clustering import DEFAULT_THRESHOLD, cluster_embeddings, clusters_of, write_contact_sheet
+from pipeline.clustering import DEFAULT_THRESHOLD, check_threshold, cluster_embeddings, clusters_of, write_contact_sheet
 from pipeline.decisions import Verdict
 from pipeline.face_crops import EmbeddedFace
 from pipeline.folder_faces import Collected, collect
@@ -173,6 +173,9 @@ def identify(cfg: Identify) -> None:
 
 def cluster(cfg: Cluster) -> None:
     """Print the groups and write the page. UserError where no photo gave a face."""
+    check_threshold(cfg.threshold)
+    if cfg.out.is_dir():
+        raise UserError(f"--out {cfg.out} is a folder: expected the page to write, such as {cfg.out / 'people.html'}.")
     recogniser = Recogniser(cfg)
     photos = photos_in([cfg.folder])
     found = collect(recogniser, photos, cfg.aligned)

@@ -234,6 +234,8 @@ def _train(cfg: Config, place: Place) -> Path:
     others = [load_teacher(name, device)[0] for name in cfg.teachers]
     start, start_sha256 = load_start(cfg.start_from, original)
     dsr, dsr_info = load_dsr(cfg.dsr, device)
+    if dsr_info.config.mirrored and cfg.mirror_weight:
+        raise UserError(f"{dsr_info.path} is its own mirror image: leave --mirror-weight out, it would teach nothing.")
     faces, val_faces = finetune_edgeface.load_data(
         finetune_edgeface.Config(
             train_root=cfg.train_root,

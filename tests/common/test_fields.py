@@ -52,3 +52,8 @@ def test_refusals_name_file_and_key(values: dict[str, Any], take: Any, words: st
 def test_a_file_that_is_no_object_is_refused() -> None:
     with pytest.raises(UserError, match=r"a\.json: the file is no JSON object"):
         Fields(Path("a.json"), "", [1], "Make it again.")
+
+
+def test_a_number_of_hundreds_of_digits_is_refused() -> None:
+    with pytest.raises(UserError, match=r"x.*expected a number"):
+        fields(x=10**400).number("x")

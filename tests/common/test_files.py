@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -95,3 +96,33 @@ def test_sha256(tmp_path: Path) -> None:
     path.write_bytes(b"abc")  # the example of FIPS 180-2, appendix B.1
     assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert os.listdir(tmp_path) == ["abc"]
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    for target, words in (
+        (tmp_path / "folder", "folder is a folder: expected the name of a file"),
+        (tmp_path / ("x" * 250), "x cannot be written .*too long"),
+        (tmp_path / "file" / "inside.json", r"inside\.json cannot be written"),
+    ):
+        with pytest.raises(UserError, match=words):
+            write_json(target, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_full_disk_is_named_and_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    def fail(number: int, name: str | None) -> None:
+        with replacing(tmp_path / "out.bin"):
+            raise OSError(number, os.strerror(number), name)
+
+    with pytest.raises(UserError, match=r"out\.bin cannot be written \(No space left on device\)"):
+        fail(errno.ENOSPC, None)
+    with pytest.raises(OSError, match=r"Permission denied: 'source\.png'"):
+        fail(errno.EACCES, "source.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_no_text_is_written_as_an_escape(tmp_path: Path) -> None:
+    write_text(tmp_path / "out.txt", os.fsdecode(b"J\xfcrg.jpg"))
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8") == "J\\udcfcrg.jpg"

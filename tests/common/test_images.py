@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import random
 import struct
@@ -367,3 +368,36 @@ def test_a_photo_takes_little_more_memory_than_its_pixels(tmp_path: Path) -> Non
     *shape, grown = map(int, done.stdout.split())
     assert shape == [4000, 5000, 3], done.stderr
     assert 7 <= grown / 20_000_000 < 9
+
+
+def test_folders_that_are_linked_with_each_other_are_read_once(tmp_path: Path) -> None:
+    folder_of(tmp_path, {f"{name}/1.png": png() for name in "abc"})
+    for one in "abc":
+        for other in "abc":
+            if one != other:
+                (tmp_path / one / f"to_{other}").symlink_to(tmp_path / other, target_is_directory=True)
+    assert ImageStore(tmp_path).names == ["a/1.png", "b/1.png", "c/1.png"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of(tmp_path, {"ann/1.png": png(), "ben/1.png": png()})
+    scandir = os.scandir
+
+    def closed(path: Any) -> Any:
+        if Path(path).name == "ben":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(UserError, match=r"ben cannot be read \(Permission denied\): make it readable"):
+        ImageStore(tmp_path)
+
+
+def test_pictures_of_other_kinds_are_counted(tmp_path: Path) -> None:
+    folder_of(tmp_path, {"1.png": png(), "2.HEIC": b"", "a/3.gif": b"", ".4.gif": b"", "note.txt": b""})
+    store = ImageStore(tmp_path)
+    assert store.names == ["1.png"]
+    assert store.not_read == "2 pictures of kinds that are not read (.gif, .heic)"
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(UserError, match=r"holds no image .*, only 2 pictures of kinds that are not read"):
+        ImageStore(tmp_path)

@@ -206,3 +206,17 @@ def test_spoilt_parts_are_refused(path: Path, part: dict[str, Any]) -> None:
     torch.save({**content(path), **part}, path)
     with pytest.raises(UserError, match=r"dsr\.pt|grid cell|an overlap"):
         load_dsr(path)
+
+
+def test_a_network_too_large_for_memory_is_refused_before_it_is_built(path: Path) -> None:
+    whole = content(path)
+    torch.save({**whole, "config": {**whole["config"], "channels": 4096, "blocks": 4096}}, path)
+    with pytest.raises(UserError, match=r"dsr\.pt does not fit its own configuration"):
+        load_dsr(path)
+
+
+def test_a_configuration_that_cannot_be_is_named_by_file(path: Path) -> None:
+    whole = content(path)
+    torch.save({**whole, "config": {**whole["config"], "cell": 9}}, path)
+    with pytest.raises(UserError, match=r"dsr\.pt: a grid cell of 9 pixels"):
+        load_dsr(path)

@@ -81,5 +81,5 @@ def test_a_network_does_not_shrink(change: dict[str, int]) -> None:
 def test_a_mirrored_network_does_not_grow_into_a_plain_one() -> None:
     mirrored = grow(trained(), replace(TINY, mirrored=True))
     assert grow(mirrored, replace(TINY, mirrored=True, channels=24)).config.mirrored
-    with pytest.raises(UserError, match="mirrored where it is"):
+    with pytest.raises(UserError, match="give --preset mirrored, or start from the plain DSR"):
         grow(mirrored, replace(TINY, channels=24))

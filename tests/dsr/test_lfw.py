@@ -147,3 +147,12 @@ def test_the_usual_place_is_where_lfw_faces_are() -> None:
     points = lfw.centred_landmarks(np.zeros((250, 250, 3), np.uint8))
     assert points.shape == (5, 2)
     np.testing.assert_allclose(points[:2].mean(axis=0), [123, 111], atol=6)
+
+
+def test_photos_that_were_unpacked_in_part_are_unpacked_again(photos: Path, tmp_path: Path) -> None:
+    archive(tmp_path / "home", "lfw.tgz", photos)
+    half = tmp_path / "home" / "lfw_home" / "lfw"
+    half.mkdir()
+    (half / "stray.jpg").write_bytes(b"half")
+    folder = lfw.fetch_lfw(tmp_path / "home")
+    assert ImageStore(folder).names == [f"{name}.jpg" for name in PHOTOS]

@@ -28,7 +28,7 @@ def test_the_file_is_the_same_network_over_both_mirror_images(plain: Path, tmp_p
     (model, info), (before, source) = load_dsr(made), load_dsr(plain)
     assert made == tmp_path / "new" / "mirrored.pt"
     assert info.config.mirrored
-    assert info.metadata == {"epoch": 3, "plain_sha256": source.sha256}
+    assert info.metadata == {"plain": {"epoch": 3}, "plain_sha256": source.sha256}, "the figures are not its own"
     assert all(torch.equal(model.state_dict()[key], value) for key, value in before.state_dict().items())
     low = torch.rand(2, 3, 16, 16)
     expected = (before.train()(low) + before(low.flip(3)).flip(3)) / 2
@@ -44,5 +44,7 @@ def test_it_says_what_it_cannot_do(plain: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mirrored\.pt averages over both mirror images already"):
         mirror.main(mirror.Config(str(made), tmp_path / "again.pt"))
     assert not (tmp_path / "again.pt").exists()
+    with pytest.raises(UserError, match="is a folder: give the file to write"):
+        mirror.main(mirror.Config(str(plain), tmp_path))
     with pytest.raises(UserError, match=r"none\.pt is missing"):
         mirror.main(mirror.Config(str(tmp_path / "none.pt"), tmp_path / "again.pt"))

@@ -431,3 +431,27 @@ def test_shared_faces_keep_their_validation_people(shared: Path, tmp_path: Path)
         assert made["images"] == len(chosen)
         named = {row["identity"] for row in chosen if row["identity"]}
         assert len(named) <= made["identities"]
+
+
+def test_files_without_person_stay_apart_whatever_they_are_called(source: Path, tmp_path: Path) -> None:
+    first, second = as_zip(source), tmp_path / "other.zip"
+    shutil.copyfile(first, second)
+    name = "Bob/Bob_1.png"
+    rows = [(name, "", "x", "", place) for place in ("faces.zip", "other.zip")]
+    labels = write_labels(tmp_path / "faces.csv", [*rows, ("Cy/Cy_1.png", "", "x", "", "faces.zip")])
+    people = [face.person for face in read_labelled([first, second], labels)]
+    assert people == ["faces.zip-1/Bob/Bob_1.png", "other.zip-2/Bob/Bob_1.png", "Cy/Cy_1"]
+    (tmp_path / "twice").mkdir()
+    shutil.copyfile(first, tmp_path / "twice" / "other.zip")
+    with pytest.raises(UserError, match="two zips among --source have one name"):
+        read_labelled([second, tmp_path / "twice" / "other.zip"], labels)
+
+
+def test_nobody_comes_into_two_splits_when_some_are_replaced(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    convert(source, out, seed=0)
+    before = files_under(out)
+    with pytest.raises(UserError, match=r"people of the new splits are in .*test_processed/hr_images too, which would"):
+        convert(source, out, seed=1, test_fraction=0.0, overwrite=True)
+    assert files_under(out) == before
+    assert not list(out.glob(".*"))

@@ -18,15 +18,16 @@ import numpy as np
 import pytest
 import torch
 
-from common import cli
+from common import cli, paths
 from common.errors import UserError
 from common.images import decode_image, write_png
 from common.runlog import read_records
 from dsr import train_dsr, training
 from dsr.checkpoint import load_dsr
 from dsr.model import PRESETS, Dsr
-from dsr.train_dsr import Config, main
+from dsr.train_dsr import Config, load_data, main
 from dsr.training import augment, average_of, learning_rate, make_optimizer, selection_loss, steps_per_epoch
+from facial_rec.distributed import Place
 
 TIMES = {"seconds"}
 
@@ -533,6 +534,10 @@ def test_state_of_another_network_is_refused(copied: Config) -> None:
         ({"ema_decay": 1.0}, "--ema-decay must be at least 0 and below 1"),
         ({"second_share": 1.0}, "--second-share must lie between 0 and 1, found 1.0"),
         ({"second_share": 0.0}, "--second-share must lie between 0 and 1, found 0.0"),
+        ({"second_edgeface": "x.pt", "batch_size": 1}, "--second-edgeface would see none"),
+        ({"weight_decay": float("nan")}, "--weight-decay must be at least 0, found nan"),
+        ({"weight_decay": -0.1}, "--weight-decay must be at least 0, found -0.1"),
+        ({"identity_weight": float("nan")}, "loss weights must be 0 or more"),
         ({"identity_size_power": -0.5}, "--identity-size-power must be 0 or more, found -0.5"),
         ({"identity_size_power": float("nan")}, "--identity-size-power must be 0 or more, found nan"),
         ({"vlr_size": ("4",)}, "--vlr-size 4 is outside 8 to 64"),
@@ -591,6 +596,35 @@ def test_validation_set_beside_the_training_set_is_found(config: Config, people:
         shutil.copytree(people / person, tmp_path / f"{split}_processed" / person)
     main(replace(config, epochs=1, train_root=tmp_path / "train_processed"))
     assert json.loads((config.out / "config.json").read_text())["training_faces"] == 4
+
+
+def test_the_validation_set_is_found_from_a_subfolder_too(
+    config: Config, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As README allows: from `technical/`, `dataset/train_processed` is that of the repository."""
+    for split, person in (("train", "p0"), ("val", "p1")):
+        shutil.copytree(people / person, tmp_path / "dataset" / f"{split}_processed" / person)
+    (tmp_path / "technical").mkdir()
+    monkeypatch.chdir(tmp_path / "technical")
+    monkeypatch.setattr(paths, "REPOSITORY_ROOT", tmp_path)
+    train, val = load_data(replace(config, train_root=Path("dataset/train_processed")), Place(torch.device("cpu")))
+    assert ({face.subject for face in train.faces}, {face.subject for face in val.faces}) == ({"p0"}, {"p1"})
+
+
+def test_folders_of_nobody_are_no_shared_person(config: Config, people: Path, tmp_path: Path) -> None:
+    shutil.copytree(people, tmp_path / "train")
+    for place in ("train", "val"):
+        shutil.copytree(people / "p0", tmp_path / place / "unlabelled")
+    given = replace(config, train_root=tmp_path / "train", val_root=tmp_path / "val")
+    train, val = load_data(given, Place(torch.device("cpu")))
+    assert len(train) == 28
+    assert len(val) == 4
+
+
+def test_other_validation_faces_are_refused_on_resume(copied: Config, people: Path, tmp_path: Path) -> None:
+    shutil.copytree(people / "p3", tmp_path / "val" / "someone_else")
+    with pytest.raises(UserError, match="validation_names_sha256 was"):
+        main(replace(copied, train_root=people, val_root=tmp_path / "val"))
 
 
 def test_empty_folder_is_refused(config: Config, tmp_path: Path) -> None:

@@ -284,3 +284,12 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
     (tmp_path / "empty.bin").touch()
     with pytest.raises(UserError, match=r"empty\.bin is empty \(0 bytes\)"):
         BinSource(tmp_path / "empty.bin")
+
+
+def test_more_than_is_read_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[bytes]
+) -> None:
+    monkeypatch.setattr(bin_sets, "MAX_BIN_BYTES", 1000)
+    with pytest.raises(UserError, match=r"x\.bin would hold images of [\d,]+ bytes together, and at most 1,000 are"):
+        write_bin(tmp_path / "x.bin", encoded[:2], [True])
+    assert not (tmp_path / "x.bin").exists()

@@ -113,3 +113,13 @@ def test_torchscript_of_another_network_is_refused(
 def test_real_files_are_exported(shared: Path, tmp_path: Path, file: str, variant: str) -> None:
     out = main(Config(str(shared / "weights" / file), tmp_path / "out.pt"))
     assert load_embedder(out).source.variant == variant
+
+
+def test_the_usual_place_is_not_written_over(float_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = main(Config(str(float_file)))
+    assert made == Path("checkpoints/edgeface_tiny.pt")
+    before = made.read_bytes()
+    with pytest.raises(UserError, match=r"edgeface_tiny\.pt is there already, perhaps of other weights"):
+        main(Config(str(float_file)))
+    assert made.read_bytes() == before

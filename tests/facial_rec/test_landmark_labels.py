@@ -99,3 +99,12 @@ def test_labelling_goes_on_after_a_kill(people: Path, tmp_path: Path, monkeypatc
     kept.write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"labels\.npz cannot be read"):
         label_faces(faces, Stub(), kept, "labels")
+
+
+def test_a_half_copied_file_of_labels_is_named(people: Path, tmp_path: Path) -> None:
+    faces = FaceSet(people)
+    kept = tmp_path / "labels.npz"
+    np.savez(kept, names=np.array(["a"]), labels=np.zeros((1, 5, 2), np.float32))
+    kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"labels\.npz cannot be read .*Remove it, and they are made again"):
+        label_faces(faces, Stub(), kept, "labels")

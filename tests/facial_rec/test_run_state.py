@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError
+from facial_rec.distributed import joined_processes
 from facial_rec.run_state import (
     check_run_folder,
     load_same_network,
@@ -71,3 +72,17 @@ def test_what_is_not_finite_is_refused(value: float | torch.Tensor) -> None:
     require_finite("loss", torch.tensor(1.0), 0)
     with pytest.raises(UserError, match=r"the gradient became .* at step 7\. The last checkpoint is whole"):
         require_finite("gradient", value, 7)
+
+
+@pytest.mark.parametrize(("name", "set_to"), [("cuda", []), ("cuda:1", [torch.device("cuda:1")])])
+def test_alone_on_a_gpu_only_a_numbered_one_is_set(
+    name: str, set_to: list[torch.device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.cuda.set_device raises for plain `cuda`, which is the current one anyway."""
+    for variable in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    seen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
+    with joined_processes(torch.device(name)) as place:
+        assert place.device == torch.device(name)
+    assert seen == set_to

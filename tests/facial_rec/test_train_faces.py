@@ -13,9 +13,9 @@ import torch
 from common import cli
 from common.errors import UserError
 from common.images import RgbImage, write_png
-from facial_rec import pack_records
+from facial_rec import pack_records, record_file
 from facial_rec.labelled_faces import FolderFaces, RecordFaces, load_faces
-from facial_rec.record_file import RecordWriter, write_people
+from facial_rec.record_file import RecordFile, RecordWriter, write_people
 from facial_rec.train_faces import BatchPlan, TrainingSet, held_out, order_of, read_batches, whole_set
 
 
@@ -86,11 +86,32 @@ def test_an_image_whose_label_contradicts_its_persons_record(tmp_path: Path, fac
         faces.read(faces.name(1))
 
 
-@pytest.mark.parametrize(("label", "found"), [(-1.0, "-1"), (0.5, "0.5")])
+@pytest.mark.parametrize(("label", "found"), [(-1.0, "-1"), (0.5, "0.5"), (float("inf"), "inf"), (1e15, "1e\\+15")])
 def test_labels_that_are_no_numbers_of_people(tmp_path: Path, label: float, found: str) -> None:
     path = written(tmp_path / "x.rec", {1: 0.0, 2: label}, b"image")
     with pytest.raises(UserError, match=rf"x\.rec, record 2 has the label {found}: expected a whole number"):
         RecordFaces(path)
+
+
+@pytest.mark.parametrize("header", [(float("inf"), float("inf")), (float("nan"), 9.0), (2.0**25, 2.0**25 + 4)])
+def test_a_header_of_no_use_is_not_relied_on(
+    tmp_path: Path, header: tuple[float, float], face: Callable[..., RgbImage]
+) -> None:
+    with RecordWriter(tmp_path / "x.rec") as writer:
+        for key in (1, 2):
+            writer.add(key, key - 1.0, png(face(0, 0)))
+        writer.add(0, header)
+    assert RecordFaces(tmp_path / "x.rec").labels.tolist() == [0, 1]
+
+
+def test_keys_too_large_for_a_float_bring_no_ranges(
+    tmp_path: Path, face: Callable[..., RgbImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record_file, "EXACT", 5)
+    image = png(face(0, 0))
+    assert write_people(tmp_path / "x.rec", [[image, image], [image, image]]) == (4, 2)
+    assert 0 not in RecordFile(tmp_path / "x.rec")
+    assert RecordFaces(tmp_path / "x.rec").labels.tolist() == [0, 0, 1, 1]
 
 
 def test_a_rec_without_image_and_one_with_a_bad_one(tmp_path: Path) -> None:
@@ -110,6 +131,12 @@ def test_gaps_in_the_numbers_are_refused_with_the_way_out(
     cli.run(pack_records.main, pack_records.Config, ["--faces", str(path), "--out", str(tmp_path / "y.rec")])
     assert "4 images of 3 people" in capsys.readouterr().out
     assert whole_set(load_faces(tmp_path / "y.rec")).labels.tolist() == [0, 0, 1, 2]
+
+
+def test_a_huge_number_takes_no_memory(tmp_path: Path, face: Callable[..., RgbImage]) -> None:
+    path = written(tmp_path / "x.rec", {1: 0.0, 2: 2.0**30}, png(face(0, 0)))
+    with pytest.raises(UserError, match=r"up to 1073741824, but 1,073,741,823 of the numbers have no face \(1, 2, 3, "):
+        whole_set(load_faces(path))
 
 
 def test_one_identity_is_refused(people: Path) -> None:

@@ -131,6 +131,15 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
 def test_bad_settings_are_refused(config: Config, training_faces: Path) -> None:
     with pytest.raises(UserError, match="--steps must be at least 1, found 0"):
         main(replace(config, steps=0))
+    for change, words in (
+        ({"passes": 9}, "--passes 9: expected at most 8"),
+        ({"weight_decay": float("nan")}, "--weight-decay must be at least 0, found nan"),
+        ({"seed": -1}, "--seed must be at least 0, found -1"),
+        ({"workers": -1}, "--workers must be at least 0, found -1"),
+    ):
+        with pytest.raises(UserError, match=words):
+            main(replace(config, **change))  # type: ignore[arg-type]
+    assert not config.out.exists(), "nothing was labelled"
     with pytest.raises(UserError, match="--learning-rate must lie between 0 and 1"):
         main(replace(config, learning_rate=0.0))
     with pytest.raises(UserError, match=r"last\.pt is missing, so there is nothing to resume"):

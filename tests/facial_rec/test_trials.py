@@ -98,3 +98,9 @@ def test_missing_files_are_refused(people: Path, tmp_path: Path) -> None:
         load_trials(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"nowhere\.txt is missing"):
         load_trials(people, tmp_path / "nowhere.txt")
+
+
+def test_people_can_be_left_out(people: Path) -> None:
+    _, pairs = load_trials(people, left_out=("P0",))
+    assert not any("P0" in (pair.first_subject, pair.second_subject) for pair in pairs.pairs)
+    assert any("P0" in (pair.first_subject, pair.second_subject) for pair in load_trials(people)[1].pairs)

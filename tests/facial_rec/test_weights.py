@@ -248,3 +248,20 @@ def test_wrong_types_inside_are_named(tmp_path: Path, content: Any, words: str) 
 )
 def test_real_files_load_strictly(shared: Path, file: str, variant: str) -> None:
     assert reread(shared / "weights" / file)[0] == variant
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    with pytest.raises(UserError, match=r"model hold no tensor"):
+        read_state(saved(content, tmp_path))
+
+
+def test_an_old_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    torch.save({"a": torch.zeros(3)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for length in range(2, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"old\.pt"):
+            read_state(path)

@@ -102,3 +102,11 @@ def test_numbers_are_cut_where_asked() -> None:
 def test_columns_that_cannot_be_grouped_are_refused(values: list[str], points: list[float] | None, words: str) -> None:
     with pytest.raises(UserError, match=words):
         grouped(values, "column", points)
+
+
+def test_cut_points_that_agree_in_six_digits_are_told_apart() -> None:
+    dates = [str(20230101 + day) for day in range(28)]
+    groups, order = grouped(dates, "taken")
+    assert len(order) == len(set(order)) == 4
+    assert {groups.count(name) for name in order} == {7}
+    assert order[0] == "below 20230108"

@@ -14,7 +14,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from common.errors import UserError
 from facial_rec.clustering_metrics import bcubed, pairwise
-from pipeline.clustering import cluster_embeddings, clusters_of, write_contact_sheet
+from pipeline.clustering import check_threshold, cluster_embeddings, clusters_of, write_contact_sheet
 
 
 def made_people(people: int, dim: int = 64, noise: float = 0.8) -> tuple[np.ndarray, np.ndarray]:
@@ -86,3 +86,8 @@ def test_a_contact_sheet_shows_each_face_once(tmp_path: Path) -> None:
 def test_scikit_learn_is_imported_only_to_cluster() -> None:
     code = "import sys, pipeline.clustering; print({'torch', 'sklearn', 'scipy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_a_threshold_that_is_no_cosine_is_refused() -> None:
+    with pytest.raises(UserError, match="a cosine from -1 to 1, found 25"):
+        check_threshold(25)

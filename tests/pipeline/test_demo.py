@@ -67,6 +67,9 @@ def test_demo_trains_a_recogniser_where_none_is_at_hand_and_leaves_a_self_contai
     demo.main(demo.Config(out=tmp_path / "demo", **SMALL))
     assert (tmp_path / "demo" / "dsr" / "dsr.pt").stat().st_mtime_ns == before, "a second demo repeats no training"
 
+    demo._check_or_clear(demo.Config(out=tmp_path / "demo", **{**SMALL, "threshold": 0.4}))
+    assert (tmp_path / "demo" / "dsr" / "dsr.pt").stat().st_mtime_ns == before, "no step that is kept depends on it"
+
     changed = demo.main(demo.Config(out=tmp_path / "demo", **{**SMALL, "seed": 1}))
     assert changed.read_text(encoding="utf-8") != page, "other settings start over"
 

@@ -95,10 +95,27 @@ def test_two_processes_enrol_at_the_same_time(database: str) -> None:
 
 
 def test_embeddings_of_another_model_are_refused(database: str) -> None:
-    opened(database).close()
+    with opened(database) as gallery:
+        gallery.enrol("Ann", made(1))
     for sha, dim in (("cd" * 32, DIM), (SHA, DIM + 1)):
         with pytest.raises(UserError, match=r"PostgreSQL database 'test_.*holds embeddings of model abababababab"):
             open_gallery(database, sha, dim)
+
+
+def test_a_gallery_that_holds_nobody_takes_another_model(database: str) -> None:
+    with opened(database) as gallery:
+        gallery.enrol("Ann", made(1))
+        gallery.delete("Ann")
+    for sha, dim in (("cd" * 32, DIM), ("ef" * 32, DIM + 1)):
+        with open_gallery(database, sha, dim) as gallery:
+            probe = made(2, dim=dim)
+            gallery.enrol("Ben", probe)
+            assert gallery.search(probe)[0][0].name == "Ben"
+            gallery.delete("Ben")
+    with open_gallery(database, "ef" * 32, DIM + 1) as gallery:
+        gallery.enrol("Cy", made(3, dim=DIM + 1))
+    with pytest.raises(UserError, match="holds embeddings of model efefefefefef"):
+        opened(database)
 
 
 def test_what_cannot_be_opened_is_named(database: str, postgres: str) -> None:

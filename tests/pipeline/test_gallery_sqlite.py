@@ -205,10 +205,23 @@ def test_two_processes_enrol_at_the_same_time(path: Path) -> None:
 
 
 def test_embeddings_of_another_model_are_refused(path: Path) -> None:
-    opened(path).close()
+    with opened(path) as gallery:
+        gallery.enrol("Ann", made(1))
     for sha, dim in (("cd" * 32, DIM), (SHA, DIM + 1)):
         with pytest.raises(UserError, match=r"people.sqlite holds embeddings of model abababababab.* \(32 numbers"):
             open_gallery(path, sha, dim)
+
+
+def test_a_gallery_that_holds_nobody_takes_another_model(path: Path) -> None:
+    with opened(path) as gallery:
+        gallery.enrol("Ann", made(1))
+        gallery.delete("Ann")
+    with pytest.raises(UserError, match="holds embeddings of model abababababab"):
+        open_gallery(path, "cd" * 32, DIM + 1, create=False)
+    with open_gallery(path, "cd" * 32, DIM + 1) as gallery:
+        gallery.enrol("Ben", np.eye(1, DIM + 1, dtype=np.float32))
+    with pytest.raises(UserError, match="holds embeddings of model cdcdcdcdcdcd"):
+        opened(path)
 
 
 def test_without_create_there_must_be_one(path: Path) -> None:

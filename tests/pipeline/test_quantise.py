@@ -103,5 +103,7 @@ def test_advice_says_what_is_slower_and_what_is_not_faithful() -> None:
     assert "Smallest that is faithful: int8, 0.30 x" in found[1]
     assert any("int8 is slower than float32 here: 1.90 x" in line for line in found)
     assert any("int8-dynamic is not faithful: mean cosine to float32 0.9000" in line for line in found)
-    faster = advice({"float32": full, "int8": Measured(0.3, (0.6, 0.7), None, None)})
+    (unknown,) = advice({"float32": full, "int8": Measured(0.3, (0.6, 0.7), None, None)})
+    assert unknown.startswith("Which precision to use is not said: nothing was verified.")
+    faster = advice({"float32": full, "int8": Measured(0.3, (0.6, 0.7), 0.99, 0.0)})
     assert faster[0] == "Fastest on this CPU: int8, 0.60 x the time of float32 on one thread."

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from common import cli
+from common.errors import UserError
 from common.images import RgbImage, write_png
 from pipeline import recogniser
 from pipeline.annotated import annotate, annotated_output
-from pipeline.frames import open_frames
+from pipeline.frames import Frame, open_frames
 from pipeline.recognise import Config, main
 
 PhotoOf = Callable[..., RgbImage]
@@ -318,3 +319,50 @@ def test_the_command_line_needs_no_torch(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert f"python -m pipeline.export --to onnx --what chain --out {tmp_path}" in done.stderr
+
+
+def test_a_video_that_could_not_be_written_whole_replaces_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV drops frames without a word where the disk is full; here it drops every second one."""
+    out = tmp_path / "seen.avi"
+    out.write_bytes(b"an older one")
+    writer = cv2.VideoWriter
+
+    class Dropping:
+        fourcc = staticmethod(writer.fourcc)
+
+        def __init__(self) -> None:
+            self.whole, self.seen = writer(), 0
+
+        def open(self, *arguments: Any) -> bool:
+            return self.whole.open(*arguments)
+
+        def write(self, picture: Any) -> None:
+            self.seen += 1
+            if self.seen % 2:
+                self.whole.write(picture)
+
+        def release(self) -> None:
+            self.whole.release()
+
+    monkeypatch.setattr(cv2, "VideoWriter", Dropping)
+
+    def film() -> None:
+        with annotated_output(out, 5) as write:
+            for number in range(4):
+                write(Frame(number, None, "x", np.zeros((64, 64, 3), np.uint8)), [])
+
+    with pytest.raises(UserError, match=r"seen\.avi: only 2 of 4 frames could be written"):
+        film()
+    assert out.read_bytes() == b"an older one"
+    assert [path.name for path in tmp_path.iterdir()] == ["seen.avi"]
+
+
+def test_a_page_that_is_a_folder_is_refused_before_the_photos(run: Run, photos: Path, tmp_path: Path) -> None:
+    status, _, err = run("cluster", photos, "--out", tmp_path)
+    assert status == 2
+    assert "is a folder: expected the page to write" in err
+    status, _, err = run("cluster", photos, "--threshold", "25", "--out", tmp_path / "page.html")
+    assert status == 2
+    assert "found 25" in err

@@ -394,3 +394,19 @@ def test_the_table_comes_from_the_file_or_from_the_models(
     wrong = write_onnx(tmp_path / "wrong.onnx", "chain", thresholds=table(edgeface="a" * 64))
     with pytest.raises(UserError, match="inside the models: These thresholds were made with another recogniser"):
         make(chain=str(wrong))
+
+
+def test_an_edgefaces_table_is_used_only_if_it_is_of_the_chains_dsr(
+    make: Callable[..., Recogniser], write_onnx: Callable[..., Path], table: Any, tmp_path: Path
+) -> None:
+    """The shipped EdgeFace carries the table of the shipped DSR; another DSR is no error, and not calibrated."""
+    of_this = write_onnx(tmp_path / "of_this.onnx", "edgeface", thresholds=table())
+    assert make(edgeface=str(of_this)).thresholds == table()
+    of_another = write_onnx(tmp_path / "of_another.onnx", "edgeface", thresholds=table(dsr="c" * 64))
+    assert make(edgeface=str(of_another)).thresholds is None
+
+
+def test_a_table_made_without_dsr_can_be_used(make: Callable[..., Recogniser], table: Any, tmp_path: Path) -> None:
+    without = replace(table(), made_for=replace(table().made_for, dsr_sha256=None))
+    without.save(tmp_path / "bicubic.json")
+    assert make(calibration=tmp_path / "bicubic.json").thresholds == without

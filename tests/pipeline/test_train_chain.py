@@ -23,6 +23,7 @@ from common import cli
 from common.errors import UserError
 from common.images import write_png
 from common.runlog import read_records
+from dsr import mirror
 from dsr.checkpoint import load_dsr, save_dsr
 from dsr.data import SizeChoice
 from dsr.degradation import canonical_reduce
@@ -587,3 +588,9 @@ def test_too_few_people_or_a_file_in_the_way_are_refused(config: Config, tmp_pat
     config.out.write_text("a file")
     with pytest.raises(UserError, match="is a file: give the folder"):
         main(config)
+
+
+def test_a_mirrored_dsr_has_nothing_to_learn_from_its_mirror_image(config: Config, made: Path, tmp_path: Path) -> None:
+    twice = mirror.main(mirror.Config(str(made / "dsr.pt"), tmp_path / "twice.pt"))
+    with pytest.raises(UserError, match=r"twice\.pt is its own mirror image: leave --mirror-weight out"):
+        main(replace(config, dsr=str(twice), mirror_weight=1.0))
