@@ -35,7 +35,8 @@ def replacing(target: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        if error.errno in _UNWRITABLE and error.filename in (None, str(temporary), str(target.parent)):
+        own = {None, str(temporary), str(target), *map(str, target.parents)}
+        if error.errno in _UNWRITABLE and error.filename in own:
             raise UserError(
                 f"{target} cannot be written ({error.strerror}). Give another place, or make room."
             ) from error

@@ -197,6 +197,8 @@ def _files_under(root: Path) -> Iterator[Path]:
     followed. Raises UserError for a folder that may not be read."""
 
     def closed(error: OSError) -> None:
+        if isinstance(error, FileNotFoundError):  # gone meanwhile
+            return
         raise UserError(f"{error.filename} cannot be read ({error.strerror}): make it readable, or move it away.")
 
     seen: set[Path] = set()
@@ -208,6 +210,7 @@ def _files_under(root: Path) -> Iterator[Path]:
                 inside.clear()
                 continue
             seen.add(here)
+            inside[:] = sorted(one for one in inside if not _is_hidden(one))
             links = [Path(folder) / one for one in inside if (Path(folder) / one).is_symlink()]
             starts += [link for link in links if link.resolve() not in (here, *here.parents)]
             yield from (Path(folder) / name for name in files)
@@ -220,5 +223,9 @@ def _is_image_name(name: str) -> bool:
 def _is_shown(name: str, suffixes: Collection[str]) -> bool:
     """Whether the name ends so, and nothing of it is hidden."""
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in suffixes and not hidden and not path.is_absolute()
+    return path.suffix.lower() in suffixes and not any(map(_is_hidden, path.parts)) and not path.is_absolute()
+
+
+def _is_hidden(part: str) -> bool:
+    """Whether a folder or file of this name is nobody's picture: hidden, or the system's own."""
+    return part.startswith(".") or part in ("__MACOSX", "lost+found")

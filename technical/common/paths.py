@@ -56,4 +56,8 @@ def weights_places(name: str | Path) -> list[Path]:
     """Every file that `find_weights` may mean by `name`, its answer first."""
     path = Path(name)
     folders = (Path.cwd() / "checkpoints", REPOSITORY_ROOT / "checkpoints") if path.parent == Path(".") else ()
-    return [place for place in (path, *(folder / path for folder in folders)) if place.is_file()]
+    found: dict[Path, Path] = {}
+    for place in (path, *(folder / path for folder in folders)):
+        if place.is_file():
+            found.setdefault(place.resolve(), place)
+    return list(found.values())

@@ -24,6 +24,11 @@ PREFETCHED_BATCHES = 2
 READER_THREADS = max(4, os.cpu_count() or 1)
 
 
+def names_sha256(faces: Sequence[Face]) -> str:
+    """Hexadecimal digest of which faces these are, in their order."""
+    return sha256("\n".join(face.name for face in faces).encode(errors="surrogateescape")).hexdigest()
+
+
 class FaceReader:
     """Faces of one set by index, as uint8 `(B, 3, 112, 112)`.
 
@@ -48,8 +53,8 @@ class FaceReader:
 
     @property
     def names_sha256(self) -> str:
-        """Hexadecimal digest of which faces these are, in their order."""
-        return sha256("\n".join(face.name for face in self.faces).encode(errors="surrogateescape")).hexdigest()
+        """See the function of this name."""
+        return names_sha256(self.faces)
 
     def hold_on(self, device: torch.device) -> None:
         """Keep the faces in this device's memory, and serve them there, if they are kept at all."""

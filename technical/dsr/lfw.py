@@ -35,9 +35,6 @@ def fetch_lfw(data_home: Path | None = None) -> Path:
 
     home = Path(get_data_home(data_home))
     photos = home / "lfw_home" / "lfw"
-    if photos.is_dir() and (photos.parent / "lfw.tgz").is_file():  # the fetcher removes it when all is unpacked
-        print(f"{photos} was not unpacked to its end: it is unpacked again.")
-        shutil.rmtree(photos)
     if not photos.is_dir():
         print(f"LFW is not in {home}: scikit-learn downloads it (about 180 MB).")
         try:
@@ -50,6 +47,11 @@ def fetch_lfw(data_home: Path | None = None) -> Path:
         except ValueError as error:  # nobody has so many photos; by then all are unpacked
             if not photos.is_dir():
                 raise UserError(f"scikit-learn could not fetch LFW into {home} ({error}).") from error
+    elif (archive := photos.with_name("lfw.tgz")).is_file():  # the fetcher removes it when all is unpacked
+        raise UserError(
+            f"{photos} may hold a part of LFW only: {archive}, from which it is unpacked, is still there. If the "
+            "folder is whole, move the archive away; else remove the folder, and it is unpacked again."
+        )
     return photos
 
 
@@ -58,7 +60,7 @@ def photos_mark(store: ImageStore) -> str:
     names = [""] if store.root.is_file() else store.names
     found = [(store.root / name).stat() for name in names]
     parts = [str(store.root.resolve()), *store.names, *(f"{one.st_size} {one.st_mtime_ns}" for one in found)]
-    return sha256("\n".join(parts).encode()).hexdigest()[:10]
+    return sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()[:10]
 
 
 def align_photos(store: ImageStore, folder: Path, detector: Detector) -> list[str]:
@@ -76,12 +78,14 @@ def align_photos(store: ImageStore, folder: Path, detector: Detector) -> list[st
                 faces = detector.detect(image)
                 if not faces:
                     folder.mkdir(parents=True, exist_ok=True)
-                    with open(notes, "a", encoding="utf-8") as file:
+                    with open(notes, "a", encoding="utf-8", errors="surrogateescape") as file:
                         file.write(f"{name}\n")
                 landmarks = central(faces, image).landmarks if faces else centred_landmarks(image)
                 write_png(target, align_face(image, landmarks))
             progress.update()
-    return sorted(set(notes.read_text(encoding="utf-8").splitlines())) if notes.is_file() else []
+    return (
+        sorted(set(notes.read_text(encoding="utf-8", errors="surrogateescape").splitlines())) if notes.is_file() else []
+    )
 
 
 def remove_aligned(folder: Path) -> None:

@@ -46,8 +46,7 @@ def split_folder(out: Path, split: str) -> Path:
 def refuse_existing(out: Path, splits: Sequence[str], overwrite: bool) -> None:
     """UserError when a split's folder already holds something and may not be replaced."""
     folders = [split_folder(out, split) for split in splits]
-    for folder in folders:
-        _restore(folder)
+    _restore([folder.resolve() for folder in folders])
     for folder in folders:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file, expected a folder. Move it away or give another --out.")
@@ -150,11 +149,15 @@ def _replacing_folders(targets: Sequence[Path]) -> Iterator[list[Path]]:
         for staging in stagings:
             staging.mkdir()
         yield stagings
-        for target in targets:
-            if target.exists():
-                os.rename(target, _old(target))
-        for staging, target in zip(stagings, targets, strict=True):
-            os.rename(staging, target)
+        try:
+            for target in targets:
+                if target.exists():
+                    os.rename(target, _old(target))
+            for staging, target in zip(stagings, targets, strict=True):
+                os.rename(staging, target)
+        except BaseException:
+            _put_back(targets)
+            raise
         for target in targets:  # takes seconds, so it comes last
             shutil.rmtree(_old(target), ignore_errors=True)
     finally:
@@ -166,13 +169,22 @@ def _old(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def _restore(target: Path) -> None:
-    """Undo a replacement that was killed between its two renames; remove what one left after them."""
-    target = target.resolve()
-    if _old(target).is_dir():
-        if target.exists():
+def _restore(targets: Sequence[Path]) -> None:
+    """Undo a replacement that was killed amid its renames, in all splits; remove what one left after them."""
+    olds = [target for target in targets if _old(target).is_dir()]
+    if all(target.exists() for target in olds):
+        for target in olds:
             shutil.rmtree(_old(target))
-        else:
+    else:
+        _put_back(olds)
+
+
+def _put_back(targets: Sequence[Path]) -> None:
+    """Bring back every old split that was moved aside."""
+    for target in targets:
+        if _old(target).is_dir():
+            if target.exists():
+                shutil.rmtree(target)
             os.rename(_old(target), target)
 
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from common.errors import UserError
-from common.files import write_with
 from dsr.batch_degradation import BatchDegradation
 from dsr.data import FaceReader, SizeChoice, to_float
 from dsr.degradation import RealisticDegradation, bicubic_enlarge, canonical_reduce, round_to_8bit
@@ -24,7 +23,13 @@ from dsr.quality import psnr, ssim
 from facial_rec.distributed import Place
 from facial_rec.finetune_augment import Augmentation, change_scene, make_strangers, obscure
 from facial_rec.muon import Muon, with_muon
-from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
+from facial_rec.run_state import (
+    load_same_network,
+    read_run_state,
+    require_finite,
+    require_same_settings,
+    write_state,
+)
 from facial_rec.seeds import epoch_order, mixed_seed
 
 GRADIENT_CLIP = 1.0
@@ -244,7 +249,7 @@ def save_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:
         "optimizer": state.optimizer.state_dict(),
         "counters": {"epoch": state.epoch, "step": state.step, "best": state.best},
     }
-    write_with(path, lambda temporary: torch.save(content, temporary))
+    write_state(path, content)
 
 
 def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:

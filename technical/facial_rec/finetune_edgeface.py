@@ -204,12 +204,13 @@ def _check_config(cfg: Config) -> None:
     SizeChoice.parse(cfg.vlr_size)
     if cfg.labels == "none" and not (cfg.sr_weight or cfg.hr_weight):
         raise UserError("--labels none leaves distillation only: set --sr-weight or --hr-weight above 0.")
+    weights = cfg.weights  # asking for them checks them
     if not cfg.hr_share:
-        if cfg.weights.agreement:  # asking for the weights checks them
+        if weights.agreement:
             raise UserError("--agreement-weight compares a face with its HR view: set --hr-share above 0.")
-        if cfg.octuplet_weight:
+        if weights.octuplet:
             raise UserError("--octuplet-weight compares photos across resolutions: set --hr-share above 0.")
-        if not (cfg.sr_weight or cfg.margin_weight):
+        if not (weights.sr or weights.margin or weights.contrast):
             raise UserError("--hr-share 0 leaves nothing to learn from: set --sr-weight or --margin-weight above 0.")
     for name in ("epochs", "save_every", "margin_photos"):
         if getattr(cfg, name) < 1:

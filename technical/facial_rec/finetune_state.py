@@ -12,13 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.files import write_with
 from facial_rec.adapters import merged_state
 from facial_rec.edgeface import EdgeFace, normalise
 from facial_rec.finetune_augment import Augmentation, change_scene, make_strangers, obscure
 from facial_rec.finetune_losses import NO_IDENTITY, Embedded, FinetuneLoss
 from facial_rec.finetune_validation import Report
-from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
+from facial_rec.run_state import (
+    load_same_network,
+    read_run_state,
+    require_finite,
+    require_same_settings,
+    write_state,
+)
 from facial_rec.weight_average import WeightAverage
 
 GRADIENT_CLIP = 1.0
@@ -152,7 +157,7 @@ def save_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:
         "sums": state.sums,
         "kept": None if kept is None else {"state": kept.state, "epoch": kept.epoch, "report": kept.report},
     }
-    write_with(path, lambda temporary: torch.save(content, temporary))
+    write_state(path, content)
 
 
 def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:

@@ -15,12 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from common.errors import UserError
-from common.files import write_with
 from facial_rec.faceset import HR_SIZE, Face, FaceSet
 from facial_rec.landmark_crops import Augmentation, training_crop
 from facial_rec.landmark_labels import EYES_APART, Landmarks
 from facial_rec.landmark_net import LandmarkNet
-from facial_rec.run_state import load_same_network, read_run_state, require_same_settings
+from facial_rec.run_state import load_same_network, read_run_state, require_same_settings, write_state
 from facial_rec.seeds import epoch_order
 
 EYES = EYES_APART / HR_SIZE
@@ -137,7 +136,7 @@ def save_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:
     """Write all that a resumed run needs, atomically."""
     model, optimizer = state.model.state_dict(), state.optimizer.state_dict()
     content = dict(zip(_KEYS, (settings, model, optimizer, state.step), strict=True))
-    write_with(path, lambda temporary: torch.save(content, temporary))
+    write_state(path, content)
 
 
 def restore_state(path: Path, state: RunState, settings: dict[str, Any]) -> None:

@@ -186,11 +186,17 @@ class RecordWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if error is None:
-            self._index_path.write_text("".join(self._lines), encoding="ascii")
-            _index_of(self.path).unlink(missing_ok=True)  # an old index must never stand beside the new file
-        self._stack.__exit__(kind, error, trace)
+        with self._stack:  # which removes or renames what was written
+            try:
+                self._file.close()
+            except OSError:
+                if error is None:  # else that one says why
+                    raise
+            if error is None:
+                self._index_path.write_text("".join(self._lines), encoding="ascii")
+                _index_of(self.path).unlink(missing_ok=True)  # an old index must never stand beside the new file
+            else:
+                raise error
 
 
 def _split(content: bytes) -> Iterator[bytes]:

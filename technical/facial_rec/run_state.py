@@ -7,9 +7,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
+from common.files import replacing
 from facial_rec.weights import describe_difference, read_pickle
 
 
@@ -38,7 +40,8 @@ def check_run_folder(out: Path, resume: bool, state: str = "last.pt") -> None:
 
 def require_same_settings(path: Path, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raise UserError when a setting that shapes the losses differs from the interrupted run's, naming all that do."""
-    if differing := [key for key in settings if saved.get(key) != settings[key]]:
+    later = {"validation_names_sha256"} - saved.keys()  # which older runs did not save
+    if differing := [key for key in settings if saved.get(key) != settings[key] and key not in later]:
         changes = ", ".join(f"{key} was {saved.get(key)!r}, is now {settings[key]!r}" for key in differing)
         raise UserError(f"{path} belongs to a run with other settings ({changes}). Use the same, or another --out.")
 
@@ -57,3 +60,12 @@ def require_finite(what: str, value: Tensor | float, step: int) -> None:
             f"the {what} became {float(value)} at step {step}. The last checkpoint is whole: continue from it, in "
             "another --out, with a lower learning rate (or margin), or look for a damaged image."
         )
+
+
+def write_state(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values with torch, atomically; UserError as `common.files.replacing`.
+
+    Into an open file: of a full disk torch, given a name, raises a RuntimeError without reason.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)

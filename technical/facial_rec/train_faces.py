@@ -55,7 +55,7 @@ class TrainingSet(Dataset[tuple[Tensor, Tensor]]):
     def digest(self) -> str:
         """SHA-256 over which faces these are, and whose."""
         names = "\n".join(self.faces.name(int(index)) for index in self.indices[:: max(1, len(self) // 100_000)])
-        return sha256(names.encode() + self.labels.tobytes()).hexdigest()
+        return sha256(names.encode(errors="surrogateescape") + self.labels.tobytes()).hexdigest()
 
 
 def whole_set(faces: LabelledFaces) -> TrainingSet:

@@ -11,12 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import read_json, write_json, write_with
+from common.files import read_json, write_json
 from facial_rec.distributed import Place, gathered, gathered_with_gradient
 from facial_rec.edgeface import EdgeFace, normalise
 from facial_rec.margin import batch_hard_triplet
 from facial_rec.partial_fc import PartialFC
-from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
+from facial_rec.run_state import (
+    load_same_network,
+    read_run_state,
+    require_finite,
+    require_same_settings,
+    write_state,
+)
 from facial_rec.train_augment import Changes, changed
 from facial_rec.train_validation import Figures
 
@@ -110,7 +116,7 @@ def save_state(out: Path, state: RunState, settings: dict[str, Any], place: Plac
             "optimizer": state.optimizer.state_dict(),
             "progress": {"step": state.step, "sums": state.sums, "best": state.best},
         }
-    write_with(folder / f"rank_{place.rank}.pt", lambda path: torch.save(content, path))
+    write_state(folder / f"rank_{place.rank}.pt", content)
     place.wait()
     if place.leads:
         write_json(out / POINTER, {"state": folder.name, "step": state.step, "processes": place.world})

@@ -47,7 +47,7 @@ def open_cache(use: bool) -> AbstractContextManager[EmbeddingCache | None]:
 
 def key_of(*parts: object) -> bytes:
     """The SHA-256 over `parts`, whose words tell all that an entry depends on."""
-    return sha256("\n".join(map(str, parts)).encode()).digest()
+    return sha256("\n".join(map(str, parts)).encode(errors="surrogateescape")).digest()
 
 
 class EmbeddingCache:

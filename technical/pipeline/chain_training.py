@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import write_with
 from dsr.data import SizeChoice
 from dsr.degradation import HR_SIZE, round_to_8bit
 from dsr.losses import charbonnier_loss, identity_distance, lattice_texture_loss, seam_loss
@@ -32,7 +31,13 @@ from facial_rec.finetune_losses import NO_IDENTITY, Embedded, FinetuneLoss
 from facial_rec.finetune_state import Batch, Kept
 from facial_rec.layer_rates import parameter_groups
 from facial_rec.muon import Muon, with_muon
-from facial_rec.run_state import load_same_network, read_run_state, require_finite, require_same_settings
+from facial_rec.run_state import (
+    load_same_network,
+    read_run_state,
+    require_finite,
+    require_same_settings,
+    write_state,
+)
 from facial_rec.weight_average import WeightAverage
 
 GRADIENT_CLIP = 1.0
@@ -329,7 +334,7 @@ def save_chain(path: Path, state: ChainState, settings: dict[str, Any]) -> None:
         "sums": state.sums,
         "kept": None if kept is None else {"state": kept.state, "epoch": kept.epoch, "report": kept.report},
     }
-    write_with(path, lambda temporary: torch.save(content, temporary))
+    write_state(path, content)
 
 
 def restore_chain(path: Path, state: ChainState, settings: dict[str, Any]) -> None:

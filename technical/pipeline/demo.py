@@ -68,7 +68,7 @@ class Config:
     epochs: int = 8
     """Passes of the DSR over the synthetic training faces."""
     preset: str = "default"
-    """DSR network: default, large or tiny."""
+    """DSR network: default, large, tiny, separate or mirrored."""
     threshold: float = 0.35
     """Cosine from which a probe is accepted."""
     seed: int = 0
@@ -117,7 +117,8 @@ def _check_or_clear(cfg: Config) -> None:
     if cfg.out.is_dir() and any(cfg.out.iterdir()):
         if not marker.is_file():
             raise UserError(f"{cfg.out} holds something else than a demo: choose another --out.")
-        if cfg.again or read_json(marker) != settings:
+        made = {key: value for key, value in read_json(marker).items() if key not in every_time}
+        if cfg.again or made != settings:
             _remove(cfg.out)
     write_json(marker, settings)
 

@@ -27,7 +27,7 @@ from common.progress import progress_bar
 from facial_rec.alignment import TEMPLATE_SIZE, align_face, native_size
 from pipeline.aligned_face import no_face
 from pipeline.detector import DetectedFace, Detector, DetectorName, load_detector
-from pipeline.photos import read_photo
+from pipeline.photos import decode_photo, read_photo
 
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # left and right as seen in the photo
 COLUMNS = ["photo", "crop", "score", "native_size", "left", "top", "right", "bottom"]
@@ -131,7 +131,9 @@ def _photos(path: Path) -> tuple[int, Iterator[tuple[str, Any]]]:
     if store.left_out:
         print(f"skipped: {path} holds {store.not_read}")
     names = [name for name in store.names if _stays_inside(name)]
-    return len(names), ((name, lambda name=name: store.read(name)) for name in names)
+    return len(names), (
+        (name, lambda name=name: decode_photo(store.read_bytes(name), f"{path}/{name}")) for name in names
+    )
 
 
 def _stays_inside(name: str) -> bool:

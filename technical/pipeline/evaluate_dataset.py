@@ -239,7 +239,10 @@ def _subject_cell(row: Mapping[str, float | int] | None) -> str:
 
 def write_rows(path: Path, matched: Matched, threshold: float) -> None:
     """Write one row a probe and method; scores with six decimals, empty where there is none."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
         for method, (probes, matches) in matched.items():

@@ -179,10 +179,10 @@ def read_thresholds(given: Path | None, sources: Sources) -> Thresholds | None:
     when `given` was made for other weights.
     """
     for path in [given] if given is not None else weights_places(CALIBRATION):
-        found = Thresholds.load(path)
-        made = found.made_for
-        own: dict[str, Any] = {"edgeface": made.recogniser_sha256, "dsr": made.dsr_sha256} | sources.sha256
         try:
+            found = Thresholds.load(path)
+            made = found.made_for
+            own: dict[str, Any] = {"edgeface": made.recogniser_sha256, "dsr": made.dsr_sha256} | sources.sha256
             found.check_made_for(own["edgeface"], own["dsr"])
         except UserError as error:
             if given is not None:

@@ -52,6 +52,8 @@ def open_frames(path: Path, every: int = 1) -> Frames:
         raise UserError(f"--every {every}: expected 1 or more.")
     if path.is_dir() or path.suffix.lower() == ".zip":
         store, problems = ImageStore(path), list[str]()
+        if store.left_out:
+            problems.append(f"{path} holds {store.not_read}")
         chosen = list(enumerate(store.names))[::every]
         return Frames(len(chosen), FOLDER_RATE, False, _stored(store, chosen, problems), problems)
     if not path.is_file():

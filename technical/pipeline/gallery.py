@@ -162,9 +162,9 @@ class Gallery(ABC):
 def open_gallery(where: str | Path, model_sha256: str, dim: int, create: bool = True) -> Gallery:
     """The gallery in the SQLite file `where`, or on the server of a `postgresql://` URL; made if there is none.
 
-    `model_sha256` is the checksum of the weights whose embeddings, `dim` numbers each, are compared. Raises UserError
-    for a gallery of another model, a file that is no gallery or is damaged, a server that cannot be reached and, with
-    `create` false, for one that does not exist.
+    `model_sha256` is the checksum of the weights whose embeddings, `dim` numbers each, are compared; with `create`, a
+    gallery that holds nobody becomes one of this model. Raises UserError for a gallery of another model, a file that is
+    no gallery or is damaged, a server that cannot be reached and, with `create` false, for one that does not exist.
     """
     if not re.fullmatch("[0-9a-f]{64}", model_sha256):
         raise UserError(f"A model's SHA-256 is 64 hexadecimal digits, found '{model_sha256}'.")

@@ -120,6 +120,7 @@ class PostgresGallery(Gallery):
             "RETURNING id"
         )
         with self.transaction():
+            self._check_model(" FOR SHARE")  # so that nobody makes it another model's meanwhile
             ((owner,),) = self._rows(person, [name])
             with self._connection.cursor() as cursor:
                 rows = [(owner, _text(row), text) for row, text in zip(vectors, metadata, strict=True)]
@@ -144,6 +145,7 @@ class PostgresGallery(Gallery):
 
     def _search(self, probes: Vectors, top: int) -> list[list[Match]]:
         with self.transaction():
+            self._check_model()
             ((people,),) = self._rows("SELECT count(*) FROM face_gallery.people")
             return [self._nearest(_text(probe), min(top, people)) for probe in probes]
 
@@ -175,16 +177,21 @@ class PostgresGallery(Gallery):
                 self._create()
             elif create:
                 self._adopt_empty()
-        ((version, *made_with),) = self._rows("SELECT format, model_sha256, dim FROM face_gallery.gallery")
+        ((version,),) = self._rows("SELECT format FROM face_gallery.gallery")
         if version != FORMAT:
             raise UserError(
                 f"{self.where} is a gallery of format {version}, expected {FORMAT}: a newer version's. Update."
             )
-        check_made_with(self.where, tuple(made_with), (self.model_sha256, self.dim))
+        self._check_model()
+
+    def _check_model(self, lock: str = "") -> None:
+        """UserError where the gallery is of another model, which an empty one may have become since it was opened."""
+        (found,) = self._rows(f"SELECT model_sha256, dim FROM face_gallery.gallery{lock}")
+        check_made_with(self.where, (found[0], found[1]), (self.model_sha256, self.dim))
 
     def _adopt_empty(self) -> None:
         """A gallery that holds nobody is of no model: it becomes one of this model."""
-        ((format_, *made_with),) = self._rows("SELECT format, model_sha256, dim FROM face_gallery.gallery")
+        ((format_, *made_with),) = self._rows("SELECT format, model_sha256, dim FROM face_gallery.gallery FOR UPDATE")
         ((holds,),) = self._rows("SELECT EXISTS (SELECT 1 FROM face_gallery.embeddings)")
         if holds or format_ != FORMAT or tuple(made_with) == (self.model_sha256, self.dim):
             return

@@ -99,6 +99,7 @@ class SqliteGallery(Gallery):
         rows = zip(np.ascontiguousarray(vectors, "<f4"), metadata, strict=True)
         with self.transaction(), self._named_errors():
             run = self._connection.execute
+            self._check_model()
             run("INSERT OR IGNORE INTO people (name) VALUES (?)", [name])
             (person,) = run("SELECT id FROM people WHERE name = ?", [name]).fetchone()
             insert = "INSERT INTO embeddings (person, vector, metadata) VALUES (?, ?, ?)"
@@ -143,6 +144,7 @@ class SqliteGallery(Gallery):
 
     def _read_rows(self, known: Rows | None) -> Rows:
         run = self._connection.execute
+        self._check_model()
         (deletions,) = run("SELECT deletions FROM gallery").fetchone()
         if known is None or known.deletions != deletions:
             known = no_rows(self.dim, deletions)
@@ -212,7 +214,12 @@ class SqliteGallery(Gallery):
             raise self._damage(health)
         if create:
             self._adopt_empty()
-        check_made_with(self.where, run("SELECT model_sha256, dim FROM gallery").fetchone(), self._made_with)
+        self._check_model()
+
+    def _check_model(self) -> None:
+        """UserError where the gallery is of another model, which an empty one may have become since it was opened."""
+        found = self._connection.execute("SELECT model_sha256, dim FROM gallery").fetchone()
+        check_made_with(self.where, tuple(found), self._made_with)
 
     def _adopt_empty(self) -> None:
         """A gallery that holds nobody is of no model: it becomes one of this model."""

@@ -91,5 +91,5 @@ def checksums(source: ImageSource, *lists: Path | None) -> dict[str, str]:
         found = {path.name: sha256_of(path)}
     else:
         lines = "".join(f"{name} {source.fingerprint(name)}\n" for name in sorted(source.names))
-        found = {path.name: hashlib.sha256(lines.encode()).hexdigest()}
+        found = {path.name: hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()}
     return found | {one.name: sha256_of(one) for one in lists if one is not None}

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from common import cli
 from common.errors import UserError
 from common.files import read_json, write_json, write_text
 from common.paths import default_dataset, find_dataset
+from dsr.data import names_sha256
 from facial_rec.edgeface import count_parameters, variant_named
 from facial_rec.faceset import FaceSet
 from facial_rec.operations import count_macs
@@ -144,8 +144,8 @@ class Study:
             "learning_rate": cfg.learning_rate,
             "train_faces": len(used),
             "train_people": len({face.subject for face in used}),
-            "train_names_sha256": sha256("\n".join(face.name for face in used).encode()).hexdigest(),
-            "val_names_sha256": sha256("\n".join(face.name for face in val.faces).encode()).hexdigest(),
+            "train_names_sha256": names_sha256(used),
+            "val_names_sha256": names_sha256(val.faces),
         }
         budget = {"epochs": cfg.epochs} if cfg.epochs else {"minutes": cfg.minutes}
         _check_same(out / "study.json", {"format": FORMAT, "what": cfg.what, **budget, **data})

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +257,7 @@ def _train(cfg: Config, place: Place) -> Path:
         "start_sha256": start_sha256,
         "teachers_sha256": [other.source.sha256 for other in others],
     }
-    settings = _settings(cfg, faces, place.world, checksums)
+    settings = _settings(cfg, faces, val_faces, place.world, checksums)
     if cfg.resume:
         restore_chain(cfg.out / "last.pt", state, settings)
     for network in (teacher, *others, state.dsr, state.student):
@@ -343,14 +342,17 @@ def _memory_format(cfg: Config) -> torch.memory_format:
     return torch.channels_last if cfg.channels_last else torch.contiguous_format
 
 
-def _settings(cfg: Config, faces: FaceReader, world: int, checksums: dict[str, Any]) -> dict[str, Any]:
+def _settings(
+    cfg: Config, faces: FaceReader, held_out: FaceReader, world: int, checksums: dict[str, Any]
+) -> dict[str, Any]:
     """What must be equal for a resumed run to give the losses of an uninterrupted one."""
     free = {"device", "resume", "out", "wandb", "cache_gb", "threads", "save_every", "alphas"}
     free |= {"edgeface", "start_from", "teachers", "dsr", "train_root", "val_root", "validate_every", "hr_drop"}
     free |= {"cuda_graph", "channels_last", "minutes", "dsr_alpha"}
     kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cfg).items() if key not in free}
-    names = sha256("\n".join(face.name for face in faces.faces).encode()).hexdigest()
-    return {**kept, "training_faces": len(faces), "training_names_sha256": names, "processes": world, **checksums}
+    data = {"training_faces": len(faces), "training_names_sha256": faces.names_sha256}
+    data["validation_names_sha256"] = held_out.names_sha256
+    return {**kept, **data, "processes": world, **checksums}
 
 
 def epoch_batches(

@@ -106,7 +106,7 @@ def read_faces(root: Path, names: Sequence[str]) -> list[RgbImage]:
 
 
 def _mark(place: Path, names: Sequence[str]) -> str:
-    return sha256("\n".join([str(place.resolve()), *names]).encode()).hexdigest()[:10]
+    return sha256("\n".join([str(place.resolve()), *names]).encode(errors="surrogateescape")).hexdigest()[:10]
 
 
 def _own_splits(faces: Path) -> tuple[Path, Path, Path]:

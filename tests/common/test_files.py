@@ -104,6 +104,7 @@ def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     for target, words in (
         (tmp_path / "folder", "folder is a folder: expected the name of a file"),
         (tmp_path / ("x" * 250), "x cannot be written .*too long"),
+        (tmp_path / ("x" * 300), "x cannot be written .*too long"),
         (tmp_path / "file" / "inside.json", r"inside\.json cannot be written"),
     ):
         with pytest.raises(UserError, match=words):
@@ -118,6 +119,8 @@ def test_a_full_disk_is_named_and_other_errors_stay_what_they_are(tmp_path: Path
 
     with pytest.raises(UserError, match=r"out\.bin cannot be written \(No space left on device\)"):
         fail(errno.ENOSPC, None)
+    with pytest.raises(UserError, match=r"out\.bin cannot be written \(Permission denied\)"):
+        fail(errno.EACCES, str(tmp_path.parent))
     with pytest.raises(OSError, match=r"Permission denied: 'source\.png'"):
         fail(errno.EACCES, "source.png")
     assert list(tmp_path.iterdir()) == []

@@ -380,15 +380,18 @@ def test_folders_that_are_linked_with_each_other_are_read_once(tmp_path: Path) -
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder_of(tmp_path, {"ann/1.png": png(), "ben/1.png": png()})
+    folder_of(tmp_path, {"ann/1.png": png(), "ben/1.png": png(), "lost+found/1.png": png(), ".trash/1.png": png()})
     scandir = os.scandir
 
     def closed(path: Any) -> Any:
-        if Path(path).name == "ben":
+        if Path(path).name in no_entry:
             raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
+    no_entry = {"lost+found", ".trash"}
     monkeypatch.setattr(os, "scandir", closed)
+    assert ImageStore(tmp_path).names == ["ann/1.png", "ben/1.png"], "of those nothing is wanted"
+    no_entry.add("ben")
     with pytest.raises(UserError, match=r"ben cannot be read \(Permission denied\): make it readable"):
         ImageStore(tmp_path)
 

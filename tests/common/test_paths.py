@@ -74,3 +74,17 @@ def test_find_weights(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert paths.find_weights("./other/edgeface_xxs.pt") is None, "a name with a folder means that folder"
     Path("edgeface_xxs.pt").write_bytes(b"nearer")
     assert paths.find_weights("edgeface_xxs.pt") == Path("edgeface_xxs.pt")
+
+
+def test_every_file_that_a_name_may_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working directory is the repository here: its checkpoints/ counts once."""
+    (tmp_path / "checkpoints").mkdir()
+    for place in (tmp_path, tmp_path / "checkpoints"):
+        (place / "a.json").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "REPOSITORY_ROOT", tmp_path)
+    assert [place.resolve() for place in paths.weights_places("a.json")] == [
+        tmp_path / "a.json",
+        tmp_path / "checkpoints" / "a.json",
+    ]
+    assert paths.weights_places("b.json") == []

@@ -149,10 +149,11 @@ def test_the_usual_place_is_where_lfw_faces_are() -> None:
     np.testing.assert_allclose(points[:2].mean(axis=0), [123, 111], atol=6)
 
 
-def test_photos_that_were_unpacked_in_part_are_unpacked_again(photos: Path, tmp_path: Path) -> None:
+def test_photos_that_may_be_unpacked_in_part_are_named(photos: Path, tmp_path: Path) -> None:
     archive(tmp_path / "home", "lfw.tgz", photos)
     half = tmp_path / "home" / "lfw_home" / "lfw"
     half.mkdir()
-    (half / "stray.jpg").write_bytes(b"half")
-    folder = lfw.fetch_lfw(tmp_path / "home")
-    assert ImageStore(folder).names == [f"{name}.jpg" for name in PHOTOS]
+    with pytest.raises(UserError, match=r"lfw may hold a part of LFW only: .*lfw\.tgz.* else remove the folder"):
+        lfw.fetch_lfw(tmp_path / "home")
+    half.rmdir()
+    assert ImageStore(lfw.fetch_lfw(tmp_path / "home")).names == [f"{name}.jpg" for name in PHOTOS]

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -453,5 +454,39 @@ def test_nobody_comes_into_two_splits_when_some_are_replaced(source: Path, tmp_p
     before = files_under(out)
     with pytest.raises(UserError, match=r"people of the new splits are in .*test_processed/hr_images too, which would"):
         convert(source, out, seed=1, test_fraction=0.0, overwrite=True)
+    assert files_under(out) == before
+    assert not list(out.glob(".*"))
+
+
+def test_a_replacement_that_fails_half_way_is_taken_back(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    convert(source, out, seed=0)
+    before = files_under(out)
+    rename = os.rename
+
+    def fail(old: Any, new: Any) -> None:
+        if Path(old).suffix == ".part" and "val" in Path(old).name:
+            raise OSError("no more")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="no more"):
+        convert(source, out, seed=1, overwrite=True)
+    assert files_under(out) == before
+    assert not list(out.glob(".*"))
+
+
+def test_a_replacement_killed_amid_its_renames_is_taken_back_in_all_splits(source: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    convert(source, out, seed=0)
+    before = files_under(out)
+    convert(source, other, seed=1)
+    for split in ("train", "val", "test"):
+        (out / f"{split}_processed").rename(out / f".{split}_processed.old")
+    (other / "train_processed").rename(out / "train_processed")  # the first of three, then the kill
+    with pytest.raises(UserError, match="is not empty"):
+        convert(source, out)
     assert files_under(out) == before
     assert not list(out.glob(".*"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,3 +180,25 @@ def test_bad_names_and_empty_people_are_refused(tmp_path: Path) -> None:
         write_people(tmp_path / "x.bin", [[b"a"]])
     with pytest.raises(UserError, match="person 1 has no image"):
         write_people(tmp_path / "x.rec", [[b"a"], []])
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"x\.rec cannot be written \(No space left on device\)"):
+        _write_on_a_full_disk(tmp_path / "x.rec", monkeypatch)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _write_on_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RecordWriter(path) as writer:
+        whole = writer._file
+
+        class Full:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(whole, name)
+
+            def close(self) -> None:
+                whole.close()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        writer._file = Full()  # type: ignore[assignment]
+        writer.add(1, 0.0, b"image")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from facial_rec.run_state import (
     read_run_state,
     require_finite,
     require_same_settings,
+    write_state,
 )
 
 
@@ -86,3 +90,20 @@ def test_alone_on_a_gpu_only_a_numbered_one_is_set(
     with joined_processes(torch.device(name)) as place:
         assert place.device == torch.device(name)
     assert seen == set_to
+
+
+def test_a_run_from_before_validation_faces_were_saved_goes_on() -> None:
+    require_same_settings(Path("last.pt"), {"seed": 0}, {"seed": 0, "validation_names_sha256": "a"})
+    with pytest.raises(UserError, match="validation_names_sha256 was 'b', is now 'a'"):
+        require_same_settings(Path("last.pt"), {"validation_names_sha256": "b"}, {"validation_names_sha256": "a"})
+
+
+def test_a_state_that_finds_no_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(content: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"last\.pt cannot be written \(No space left on device\)"):
+        write_state(tmp_path / "last.pt", {})
+    assert list(tmp_path.iterdir()) == []

@@ -224,6 +224,16 @@ def test_a_gallery_that_holds_nobody_takes_another_model(path: Path) -> None:
         opened(path)
 
 
+def test_a_process_that_had_it_open_does_not_mix_two_models(path: Path) -> None:
+    with opened(path) as before, open_gallery(path, "cd" * 32, DIM) as after:
+        with pytest.raises(UserError, match="holds embeddings of model cdcdcdcdcdcd"):
+            before.enrol("Ann", made(1))
+        after.enrol("Ben", made(2))
+        with pytest.raises(UserError, match="holds embeddings of model cdcdcdcdcdcd"):
+            before.search(made(2))
+        assert [person.name for person in after.people()] == ["Ben"]
+
+
 def test_without_create_there_must_be_one(path: Path) -> None:
     with pytest.raises(UserError, match="There is no gallery at"):
         open_gallery(path, SHA, DIM, create=False)
