@@ -32,6 +32,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     HISTORY: read_json,
     "dsr.pt": load_dsr,
     "dsr_large.pt": load_dsr,
+    "dsr_mirrored.pt": load_dsr,
     "edgeface_xxs_dsr.pth": load_embedder,
 }
 every_file = pytest.mark.parametrize("name", sorted(LISTED))

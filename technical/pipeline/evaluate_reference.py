@@ -3,8 +3,9 @@
     python -m pipeline.evaluate_reference --shared ../shared --json runs/reference.json
 
 One run from the files in checkpoints/: their checksums, verification from 8 to 32 pixels, the realistic degradations,
-identification, a recogniser that no training saw, and the larger DSR. Without LFW the checksums are checked and the
-synthetic test people recognised. Embeddings are kept in .cache/, so a run that was killed goes on where it was.
+identification, a recogniser that no training saw, the larger DSR and the mirrored one. Without LFW the checksums are
+checked and the synthetic test people recognised. Embeddings are kept in .cache/, so a run that was killed goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -32,17 +33,18 @@ from pipeline.cache import EmbeddingCache, open_cache
 from pipeline.chain import Chain
 from pipeline.degradations import Degradation
 from pipeline.mobilefacenet import load_mobilefacenet
-from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, load_chain
+from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE, dsr_file, load_chain
 from pipeline.pair_evaluation import Settings, evaluate
 from pipeline.records import verification_record
-from pipeline.reference_bounds import Names, bound_rows, bounds_table, figures, gap
+from pipeline.reference_bounds import OTHERS, Names, bound_rows, bounds_table, figures, gap
 from pipeline.run_record import checksums, now, run_record
 
 SIZES = (8, 12, 16, 24, 32)
 REALISTIC_SIZES = (16, 32)
 REALISTIC: tuple[Degradation, ...] = ("realistic-mild", "realistic-medium", "realistic-severe")
-LARGE_SIZES = (16, 24, 32)
+OTHER_SIZES = (16, 24, 32)
 LARGE = "dsr_large.pt"
+MIRRORED = "dsr_mirrored.pt"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Config:
     """The DSR, looked up in checkpoints/ too."""
     large: str = LARGE
     """The larger DSR, looked up in checkpoints/ too; none: leave it out."""
+    mirrored: str = MIRRORED
+    """The DSR averaged over both mirror images, looked up in checkpoints/ too; none: leave it out."""
     synthetic: Path = Path("runs/reference_synthetic")
     """Folder for the synthetic set, where LFW is not there."""
     synthetic_people: int = 40
@@ -100,8 +104,8 @@ def main(cfg: Config) -> dict[str, Any]:
     record["canonical"]["run"] = record["run"]
     rows = bound_rows(parts, measured.names)
     record["bounds"] = [vars(row) for row in rows]
-    if "large" in parts:
-        print(f"\nThe larger DSR, beside the default one, original EdgeFace\n{large_table(parts, measured.names)}")
+    if any(name in parts for name in OTHERS):
+        print(f"\nThe other DSRs, beside the default one\n{others_table(parts, measured.names)}")
     print(
         f"\nShipped chain on LFW. Baseline: bicubic and the original EdgeFace-XXS ({measured.names.original}).\n"
         f"{bounds_table(rows)}\n\nIn brackets: 95 % intervals, people resampled. TAR at FMR 1e-3 rests on 3 impostor "
@@ -158,6 +162,10 @@ class _Measured:
         self.cfg, self.source, self.trials, self.cache = cfg, source, trials, cache
         self.original = str(cfg.shared / "weights/edgeface_xxs_q.pt")
         self.chain, self.weights = load_chain((self.original, cfg.edgeface), cfg.dsr, threads=cfg.threads)
+        others = {"large": cfg.large, "mirrored": cfg.mirrored}
+        self.others = {
+            name: load_chain((self.original, cfg.edgeface), file) for name, file in others.items() if dsr_file(file)
+        }
         first, second = self.chain.embedders
         self.independent = cfg.shared / "weights/mobilefacenet_independent.onnx"
         self.names = Names(first, second, self.independent.stem if self.independent.is_file() else None)
@@ -165,7 +173,7 @@ class _Measured:
         print(f"\nDSR {parameters:,} parameters; recognisers {first} and {second}; {len(trials.pairs):,} pairs")
 
     def parts(self) -> dict[str, Any]:
-        """Records by name, as `bound_rows` takes them, and `large`."""
+        """Records by name, as `bound_rows` takes them, and of the other DSRs."""
         found = {"canonical": self._verification("LFW, canonical reduction", self.chain, SIZES, "canonical")}
         for degradation in REALISTIC:
             found[degradation] = self._verification(f"LFW, {degradation}", self.chain, REALISTIC_SIZES, degradation)
@@ -175,10 +183,9 @@ class _Measured:
             prints = {self.names.independent: sha256_of(self.independent)}
             chain = replace(self.chain, embedders={self.names.independent: network}, fingerprints=prints)
             found["independent"] = self._verification("LFW, MobileFaceNet", chain, (16,), "canonical")
-        if self.cfg.large.lower() != "none":
-            chain, weights = load_chain((self.original, self.cfg.edgeface), self.cfg.large, threads=self.cfg.threads)
+        for name, (chain, weights) in self.others.items():
             self.weights |= weights
-            found["large"] = self._verification("LFW, the larger DSR", chain, LARGE_SIZES, "canonical")
+            found[name] = self._verification(f"LFW, the {OTHERS[name]} DSR", chain, OTHER_SIZES, "canonical")
         return found
 
     def _verification(self, title: str, chain: Chain, sizes: Sequence[int], degradation: Degradation) -> dict[str, Any]:
@@ -209,25 +216,31 @@ class _Measured:
         )
 
 
-def large_table(parts: Mapping[str, Any], names: Names) -> str:
-    """PSNR, identity loss and accuracy of both DSRs with the original EdgeFace, and of the larger with the shipped."""
+def others_table(parts: Mapping[str, Any], names: Names) -> str:
+    """Images and accuracy of the default DSR and of the others that `parts` has, with either EdgeFace."""
     rows = []
-    for size in LARGE_SIZES:
-        for label, record in (("default", parts["canonical"]), ("larger", parts["large"])):
+    systems = {"default": "canonical"} | {label: name for name, label in OTHERS.items() if name in parts}
+    for size in OTHER_SIZES:
+        for label, name in systems.items():
+            record = parts[name]
             low = figures(record, names.original, "lr-lr", size, "dsr")
-            high = figures(record, names.original, "lr-hr", size, "dsr")
             gain = gap(record, names.original, "lr-lr", size, "dsr", "bicubic")
+            compared = [
+                figures(record, recogniser, protocol, size, "dsr")
+                for recogniser in (names.original, names.shipped)
+                for protocol in ("lr-lr", "lr-hr")
+            ]
             rows.append(
                 [
                     f"{size}, {label}",
                     number(low["psnr"], low.get("psnr_ci95"), decimals=2),
                     number(gain["psnr"], gain.get("psnr_ci95"), decimals=2, signed=True),
                     number(low["identity_loss"], low.get("identity_loss_ci95"), decimals=4),
-                    percent(low["accuracy"], low.get("accuracy_ci95")),
-                    percent(high["accuracy"], high.get("accuracy_ci95")),
+                    *(percent(one["accuracy"], one.get("accuracy_ci95")) for one in compared),
                 ]
             )
-    header = ["", "PSNR, dB", "- bicubic", "identity loss", "LR-LR accuracy, %", "LR-HR accuracy, %"]
+    header = ["", "PSNR, dB", "- bicubic", "identity loss, original"]
+    header += [f"{kind}, {whose}, %" for whose in ("original", "shipped") for kind in ("LR-LR", "LR-HR")]
     return format_table(header, rows)
 
 

@@ -28,6 +28,7 @@ CHAIN_IDENTITY_RATIO_16 = 0.60
 RANK1_GAIN = 0.15
 INDEPENDENT_GAIN = 0.06
 UNBOUND_SIZES = (8, 12)  # asked only not to be below bicubic
+OTHERS = {"large": "larger", "mirrored": "mirrored"}  # DSRs beside the default one, of which no bound is asked
 
 Figures = Mapping[str, Any]
 

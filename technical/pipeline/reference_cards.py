@@ -22,7 +22,7 @@ from common.shipped import shipped_files
 from dsr.checkpoint import load_dsr
 from facial_rec.edgeface import count_parameters, get_model
 from facial_rec.tables import number
-from pipeline.reference_bounds import Names, figures, sizes_of
+from pipeline.reference_bounds import OTHERS, Names, figures, sizes_of
 from pipeline.reference_tables import fill_in, markdown, tables_of, verification_table
 from pipeline.train_reference import CHAINS, EDGEFACE, HISTORY, LAST_DSR, STAGES
 
@@ -62,11 +62,16 @@ def main(cfg: Config) -> list[Path]:
     results, history = read_json(cfg.results), read_json(folder / HISTORY)
     if "canonical" not in results:
         raise UserError(f"{cfg.results} has no figures on LFW: run pipeline.evaluate_reference with --shared first.")
+    if absent := [name for name in OTHERS if name not in results]:
+        raise UserError(
+            f"{cfg.results} has no figures of the {' and '.join(OTHERS[name] for name in absent)} DSR: run it again."
+        )
     names = Names(**results["names"])
     _check_same(results)
     cards = {
-        "dsr.md": _dsr_card(folder, "dsr.pt", (*FIRST, *CHAINS, LAST_DSR), results["canonical"], names, history),
+        "dsr.md": _dsr_card(folder, "dsr.pt", TRAINED, results["canonical"], names, history),
         "dsr_large.md": _dsr_card(folder, "dsr_large.pt", LARGER, results["large"], names, history),
+        "dsr_mirrored.md": _dsr_card(folder, "dsr_mirrored.pt", TRAINED, results["mirrored"], names, history),
         "edgeface_xxs_dsr.md": _edgeface_card(results, names, history),
         "chain.md": _chain_card(folder),
     }
@@ -85,7 +90,7 @@ def main(cfg: Config) -> list[Path]:
 
 def _check_same(results: Mapping[str, Any]) -> None:
     listed, measured = shipped_files(), results["run"]["weights"]
-    shipped = [name for name in ("dsr.pt", EDGEFACE, "dsr_large.pt") if name in listed]
+    shipped = [name for name in ("dsr.pt", EDGEFACE, "dsr_large.pt", "dsr_mirrored.pt") if name in listed]
     other = [name for name in shipped if measured.get(name) != listed[name]]
     other += [name for name, sha256 in measured.items() if listed.get(name, sha256) != sha256 and name not in other]
     if other:
@@ -102,6 +107,11 @@ def _dsr_card(
         f"DSR generator: a square face of 8 to 64 pixels to 112x112. {count_parameters(model):,} parameters "
         f"({config.blocks} blocks of {config.channels} channels{start}), float32. sha256 `{info.sha256}`."
     )
+    if config.mirrored:
+        about += (
+            " The weights of [dsr.pt](dsr.md); it restores the mirror image too and averages both, which takes twice "
+            "the time (`python -m dsr.mirror`)."
+        )
     header = ["size", *(f"{figure}: {method}" for figure in ("PSNR", "SSIM", "identity loss") for method in METHODS)]
     rows = []
     for size in sizes_of(record):
@@ -197,6 +207,7 @@ ONNX = {
 }
 METHODS = ("bicubic", "dsr")
 FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr") and stage != LAST_DSR)
+TRAINED = (*FIRST, *CHAINS, LAST_DSR)
 LARGER = (*FIRST, *CHAINS[:-1], "large")
 TUNINGS = (*(stage for stage in STAGES if stage.startswith("finetune")), *CHAINS)
 decibels = partial(number, decimals=2)

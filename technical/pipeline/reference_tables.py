@@ -39,7 +39,8 @@ def tables_of(results: Mapping[str, Any]) -> dict[str, str]:
         "realistic": realistic_table(results, names),
         "finetuned": finetuned_table(canonical, names),
     }
-    return tables | ({"large": large_table(results, names)} if "large" in results else {})
+    others = {"large": large_table, "mirrored": mirrored_table}
+    return tables | {name: table(results, names) for name, table in others.items() if name in results}
 
 
 def bounds_table(bounds: Sequence[Mapping[str, Any]]) -> str:
@@ -125,6 +126,25 @@ def large_table(results: Mapping[str, Any], names: Names) -> str:
                 _shown(found, ACCURACY),
             ]
         rows.append(cells)
+    return markdown(header, rows)
+
+
+def mirrored_table(results: Mapping[str, Any], names: Names) -> str:
+    """The default DSR and the same averaged over both mirror images, with the shipped EdgeFace."""
+    rows = []
+    for protocol in ("lr-lr", "lr-hr"):
+        for size in sizes_of(results["mirrored"]):
+            cells = [f"{protocol.upper()} {size}"]
+            for figure in (ACCURACY, TAR, "identity_loss"):
+                for record in (results["canonical"], results["mirrored"]):
+                    found = figures(record, names.shipped, protocol, size, "dsr")
+                    if figure == "identity_loss":
+                        cells.append(number(found[figure], found.get(f"{figure}_ci95"), decimals=4))
+                    else:
+                        cells.append(_shown(found, figure))
+            rows.append(cells)
+    shown = ("accuracy", "TAR at FMR 1e-3", "identity loss")
+    header = ["", *(f"{name}: {which}" for name in shown for which in ("default", "mirrored"))]
     return markdown(header, rows)
 
 

@@ -27,7 +27,7 @@ from common.files import read_json, sha256_of, write_json, write_text, write_wit
 from common.paths import REPOSITORY_ROOT, default_dataset, find_weights
 from common.recipes import read_recipe, read_sections
 from common.runlog import read_records
-from dsr import train_dsr
+from dsr import mirror, train_dsr
 from facial_rec import finetune_edgeface
 from facial_rec.download import edgeface_file
 from facial_rec.finetune_result import NAME as FINETUNED
@@ -47,7 +47,8 @@ STAGES = (
 )
 EDGEFACE = "edgeface_xxs_dsr.pth"
 SHIPPED = (
-    *("dsr.pt", "dsr_large.pt", EDGEFACE, "edgeface.onnx", "chain.onnx", "dsr.onnx", "thresholds.json", HISTORY),
+    *("dsr.pt", "dsr_large.pt", "dsr_mirrored.pt", EDGEFACE),
+    *("edgeface.onnx", "chain.onnx", "dsr.onnx", "thresholds.json", HISTORY),
     "landmarks.onnx",  # of facial_rec.train_landmarks
 )
 EQUAL = 1e-6  # largest difference, relative, at which an epoch counts as reproduced
@@ -257,6 +258,7 @@ def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
     for source, name in ((dsr, "dsr.pt"), (tuned, EDGEFACE), (large, "dsr_large.pt")):
         write_with(folder / name, partial(shutil.copyfile, source))
     edgeface, network, thresholds = str(folder / EDGEFACE), str(folder / "dsr.pt"), folder / "thresholds.json"
+    _run("dsr.mirror", mirror.Config(network, folder / "dsr_mirrored.pt"))
     wanted = read_recipe(calibrate.Config, cfg.recipe, "calibrate")
     wanted = replace(wanted, images=cfg.val_root, out=thresholds, threads=cfg.threads, edgeface=edgeface, dsr=network)
     _run("pipeline.calibrate", wanted)

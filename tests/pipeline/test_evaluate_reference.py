@@ -15,6 +15,7 @@ import torch
 from common import paths
 from common.errors import UserError
 from common.files import sha256_of
+from dsr import mirror
 from dsr.checkpoint import save_dsr
 from dsr.model import Dsr, preset
 from facial_rec.edgeface import get_model
@@ -39,7 +40,8 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save(get_model("edgeface_tiny").state_dict(), folder / "edgeface_xxs_dsr.pth")
     for name in ("dsr.pt", "dsr_large.pt"):
         save_dsr(folder / name, Dsr(preset("tiny")), {"note": name})
-    names = ("edgeface_xxs_dsr.pth", "dsr.pt", "dsr_large.pt")
+    mirror.main(mirror.Config(str(folder / "dsr.pt"), folder / "dsr_mirrored.pt"))
+    names = ("edgeface_xxs_dsr.pth", "dsr.pt", "dsr_large.pt", "dsr_mirrored.pt")
     (folder / "SHA256SUMS").write_text("".join(f"{sha256_of(folder / name)}  {name}\n" for name in names))
     monkeypatch.setattr(paths, "REPOSITORY_ROOT", folder.parent)
     monkeypatch.setattr(evaluate_reference, "REPOSITORY_ROOT", folder.parent)
@@ -72,7 +74,7 @@ def test_one_run_measures_everything_and_judges_every_bound(config: Config, caps
     saved = json.loads(config.json.read_text())
     assert saved.keys() == record.keys()
     realistic = {"realistic-mild", "realistic-medium", "realistic-severe"}
-    assert record.keys() >= {"canonical", "identification", "large", "bounds", *realistic}
+    assert record.keys() >= {"canonical", "identification", "large", "mirrored", "bounds", *realistic}
     names = [row["name"] for row in record["bounds"]]
     for name in (
         "LR-LR 16 accuracy, %",
@@ -97,7 +99,8 @@ def test_one_run_measures_everything_and_judges_every_bound(config: Config, caps
     printed = capsys.readouterr().out
     assert "all as listed" in printed
     assert f"Reached: {sum(judged.values())} of {len(judged)}." in printed
-    assert "24, larger" in printed
+    for line in ("24, default", "24, larger", "24, mirrored"):
+        assert line in printed
 
 
 def test_cards_are_written_from_the_records(config: Config, shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +124,7 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
         "versions": {"torch": "9"},
     }
     (shipped / "reference.json").write_text(json.dumps(history))
-    pages = {"README.md": "bounds by-size realistic large", "technical/facial_rec/README.md": "finetuned"}
+    pages = {"README.md": "bounds by-size realistic large mirrored", "technical/facial_rec/README.md": "finetuned"}
     for name, places in pages.items():
         page = shipped.parent / name
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +133,7 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
     record = main(config)
     assert config.json is not None
     written = reference_cards.main(reference_cards.Config(results=config.json))
-    cards = {"dsr.md", "dsr_large.md", "edgeface_xxs_dsr.md", "chain.md"}
+    cards = {"dsr.md", "dsr_large.md", "dsr_mirrored.md", "edgeface_xxs_dsr.md", "chain.md"}
     assert {path.name for path in written} == {*cards, "results.json", "README.md"}
     taught = "In `finetune` 2 larger EdgeFaces, named in the recipe, taught it too."
     normalised = "normalised afterwards (`pipeline.normalise_head`: centre 0.5, residual 1, within 0)."
@@ -145,9 +148,11 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
             assert text.count("| LR-HR 16 |") == (4 if name == "edgeface_xxs_dsr.md" else 1)
     assert "`chain_second` (1 epochs, 2 minutes on one made-up GPU)" in (shipped / "dsr.md").read_text()
     assert "`large` (1 epochs, 2 minutes, 0.75 of its start mixed in)" in (shipped / "dsr_large.md").read_text()
+    assert "averages both, which takes twice" in (shipped / "dsr_mirrored.md").read_text()
+    assert "averages both" not in (shipped / "dsr.md").read_text()
     shown = (shipped.parent / "README.md").read_text()
     assert shown.startswith("before\n<!-- TABLE bounds -->\n\n|  | bicubic, original EdgeFace | shipped |")
-    assert (shown.count("kept"), shown.count("old"), shown.count("\n\n<!-- END TABLE -->\n")) == (4, 0, 4)
+    assert (shown.count("kept"), shown.count("old"), shown.count("\n\n<!-- END TABLE -->\n")) == (5, 0, 5)
     bound = record["bounds"][0]
     verdict = "yes" if bound["reached"] else "**no**"
     assert f"| {bound['name']} | {bound['baseline']} | {bound['chain']} | {bound['difference']} |" in shown
@@ -188,7 +193,12 @@ def test_without_lfw_the_synthetic_people_are_recognised(config: Config, capsys:
 
 
 def test_every_shipped_file_is_checked(shipped: Path) -> None:
-    assert [one["file"] for one in check_files()] == ["edgeface_xxs_dsr.pth", "dsr.pt", "dsr_large.pt"]
+    assert [one["file"] for one in check_files()] == [
+        "edgeface_xxs_dsr.pth",
+        "dsr.pt",
+        "dsr_large.pt",
+        "dsr_mirrored.pt",
+    ]
     (shipped / "dsr.pt").write_bytes(b"other")
     with pytest.raises(UserError, match=r"dsr\.pt is not the file that SHA256SUMS lists: `git checkout"):
         check_files()

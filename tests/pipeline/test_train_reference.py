@@ -123,7 +123,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     folder = main(config)
     turn = ["dsr.train_dsr", "facial_rec.finetune_edgeface"]
     trainings = [*(turn * 3), "facial_rec.finetune_edgeface", *turn, *CHAIN]
-    assert commands.modules() == [*trainings, "pipeline.calibrate", *(["pipeline.export"] * 3)]
+    assert commands.modules() == [*trainings, "dsr.mirror", "pipeline.calibrate", *(["pipeline.export"] * 3)]
     stages = [" ".join(words) for words in commands.words[: len(trainings)]]
     (
         first,
@@ -182,7 +182,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     shared = ["dsr_second", "dsr_third", "chain", "chain_third", "dsr_fifth"]
     assert commands.shared == [f"made/{stage}" for stage in shared]
     assert {path.name for path in folder.iterdir()} == {
-        *("dsr.pt", "dsr_large.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
+        *("dsr.pt", "dsr_large.pt", "dsr_mirrored.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
         *("edgeface.onnx", "dsr.onnx", "chain.onnx", "reference.json", "SHA256SUMS"),
     }
     assert (folder / "dsr_large.pt").read_text() == "made/large"
@@ -191,7 +191,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     checked = subprocess.run(
         shlex.split("sha256sum -c SHA256SUMS"), cwd=folder, capture_output=True, text=True, check=True
     )
-    assert checked.stdout.count(": OK") == 8
+    assert checked.stdout.count(": OK") == 9
     history = json.loads((folder / "reference.json").read_text())
     assert history["stages"]["dsr"]["seconds"] == 160.0
     assert len(history["stages"]["dsr"]["epochs"]) == 16
@@ -202,7 +202,7 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     again = Commands()
     install(monkeypatch, again)
     main(config)
-    assert again.modules() == ["pipeline.calibrate", *(["pipeline.export"] * 3)], "what is trained stays"
+    assert again.modules() == ["dsr.mirror", "pipeline.calibrate", *(["pipeline.export"] * 3)], "what is trained stays"
     (config.out / "dsr_third" / "mixtures.json").unlink()
     install(monkeypatch, killed := Commands())
     main(config)
