@@ -157,10 +157,12 @@ def test_the_end_can_be_a_mixture_with_the_start(config: Config, finished: Confi
         torch.testing.assert_close(value, 0.75 * before[key] + 0.25 * trained[key])
     mixed, told = ((config.out / name).read_bytes() for name in ("dsr.pt", "mixtures.json"))
     (config.out / "mixtures.json").unlink()  # as if killed between the two
-    main(replace(started, resume=True))
+    main(replace(started, alphas=(0.25,), resume=True))
     assert (config.out / "mixtures.json").read_bytes() == told
     assert (config.out / "dsr.pt").read_bytes() == mixed, "mixed once"
     assert load_dsr(config.out / "dsr.pt")[1].metadata["alpha"] == 0.25
+    with pytest.raises(UserError, match=r"is mixed already \(--alphas 0\.25\), so the trained weights are gone"):
+        main(replace(started, resume=True))
 
 
 def test_of_several_mixtures_the_best_on_validation_is_kept(config: Config, finished: Config) -> None:
