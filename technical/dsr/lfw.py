@@ -29,7 +29,7 @@ _CENTRED_SIDE, _CENTRED_AT = 0.58, (0.49, 0.46)  # of the photo; the collection'
 def fetch_lfw(data_home: Path | None = None) -> Path:
     """The folder of LFW's original photos, `Name/Name_0001.jpg`, downloaded by scikit-learn's fetcher where it is not.
 
-    Raises UserError when it cannot be downloaded.
+    Raises UserError when it cannot be downloaded, and where it may have been unpacked in part.
     """
     from sklearn.datasets import fetch_lfw_people, get_data_home  # the one use here, and slow to import
 

@@ -38,8 +38,6 @@ def main(cfg: Config) -> Path:
         raise UserError(f"{info.path} averages over both mirror images already: use it as it is.")
     if cfg.out.resolve() == info.path.resolve():
         raise UserError(f"--out {cfg.out} is the DSR that is read: give another name, the plain one is still needed.")
-    if cfg.out.is_dir():
-        raise UserError(f"--out {cfg.out} is a folder: give the file to write.")
     metadata = {"plain": info.metadata, "plain_sha256": info.sha256}  # whose figures are the plain one's
     save_dsr(cfg.out, grow(plain, replace(info.config, mirrored=True)), metadata)
     print(f"written: {cfg.out}. Try it: python -m pipeline.evaluate_dataset --dsr {cfg.out}")

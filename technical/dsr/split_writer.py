@@ -76,7 +76,7 @@ def write_splits(
                 progress.update()
         for split, writer in writers.items():
             writer.finish({**meta, "split": split})
-        _refuse_shared(out, {name: split for split, writer in writers.items() for name in writer.subjects}, counts)
+        _refuse_shared(out, set[str]().union(*(writer.subjects for writer in writers.values())), counts)
     for split, writer in writers.items():
         print(f"{split_folder(out, split)}: images {writer.images}, people {len(writer.subjects)}")
 
@@ -120,14 +120,14 @@ class _SplitWriter:
         self._waiting.clear()
 
 
-def _refuse_shared(out: Path, people: Mapping[str, str], written: Collection[str]) -> None:
-    """UserError where somebody of `people` (subject to split) is in a split that lies there and stays."""
+def _refuse_shared(out: Path, people: set[str], written: Collection[str]) -> None:
+    """UserError where one of `people` is in a split that lies there and stays."""
     for split in SPLITS:
         folder = split_folder(out, split) / HR_FOLDER
         if split in written or not folder.is_dir():
             continue
         there = {name.rpartition("_")[0] for name in os.listdir(folder) if name.endswith(".png")}
-        if shared := sorted(there & people.keys()):
+        if shared := sorted(there & people):
             raise UserError(
                 f"{len(shared)} people of the new splits are in {folder} too, which would stay "
                 f"({', '.join(shared[:5])}): nobody may be in two splits. Remove {folder.parent}, or give another "

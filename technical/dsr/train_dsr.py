@@ -58,7 +58,7 @@ from dsr.training import (
 from facial_rec.distributed import Place, joined_processes
 from facial_rec.embedder import check_gradient, load_embedder
 from facial_rec.faceset import FaceSet
-from facial_rec.identities import UNLABELLED
+from facial_rec.identities import require_disjoint
 from facial_rec.run_state import check_run_folder
 from facial_rec.weight_average import interpolate
 
@@ -278,10 +278,7 @@ def load_data(cfg: Config, place: Place) -> tuple[FaceReader, FaceReader]:
             print(f"[data] no validation set: {len({f.subject for f in held})} people of {train.root} are held out")
         return FaceReader(train, kept, cfg.cache_gb), FaceReader(train, held, cfg.cache_gb)
     val = FaceSet(find_dataset(val_root))
-    shared = set(train.subjects) & set(val.subjects) - {UNLABELLED}
-    if shared:
-        named = ", ".join(sorted(shared)[:5])
-        raise UserError(f"{len(shared)} people are in both {train.root} and {val.root} ({named}): split by person.")
+    require_disjoint(train.root, val.root, train.subjects, val.subjects)
     return FaceReader(train, None, cfg.cache_gb), FaceReader(val, evenly_spaced(val.faces, cfg.val_limit), cfg.cache_gb)
 
 

@@ -39,7 +39,7 @@ from facial_rec.finetune_state import Batch, Teaching, learning_rate, restore_st
 from facial_rec.finetune_student import fill_centres, fresh_state, load_start, load_teacher, make_loss
 from facial_rec.finetune_teachers import joint_teacher
 from facial_rec.finetune_validation import Guard, Report, Verification, summary
-from facial_rec.identities import Identities, grouped_order, identities_of, split_people
+from facial_rec.identities import Identities, grouped_order, identities_of, require_disjoint, split_people
 from facial_rec.run_state import check_run_folder
 from facial_rec.seeds import mixed_seed
 
@@ -63,7 +63,8 @@ class Config:
     train_root: Path | None = None
     """Training faces: a folder or zip; default dataset/train_processed."""
     val_root: Path | None = None
-    """Validation faces of other people; default dataset/val_processed, else a tenth of the training people."""
+    """Validation faces of other people; default the val_processed beside a train_processed, else a tenth of the
+    training people."""
     labels: Literal["names", "none"] = "names"
     """Whether file and folder names tell who is who; none for a flat folder of strangers, which leaves distillation."""
     unlabelled: tuple[str, ...] = ("unlabelled",)
@@ -253,10 +254,8 @@ def load_data(cfg: Config) -> tuple[FaceReader, FaceReader]:
     else:
         val = FaceSet(find_dataset(val_root))
         kept, val_faces = train.faces, val.faces
-        shared = (set(train.subjects) & set(val.subjects)) - set(cfg.unlabelled) if known else set()
-        if shared:
-            named = ", ".join(sorted(shared)[:5])
-            raise UserError(f"{len(shared)} people are in both {train.root} and {val.root} ({named}): split by person.")
+        if known:
+            require_disjoint(train.root, val.root, train.subjects, val.subjects, cfg.unlabelled)
     if len(kept) < 2:
         raise UserError(f"{train.root} leaves {len(kept)} face to train on: at least 2 are needed, and far more help.")
     return FaceReader(train, kept, cfg.cache_gb), FaceReader(val, evenly_spaced(val_faces, cfg.val_limit), cfg.cache_gb)

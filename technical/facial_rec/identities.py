@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,23 @@ from facial_rec.finetune_losses import NO_IDENTITY
 
 UNLABELLED = "unlabelled"
 """Folder of faces without identity, where no other is named."""
+
+
+def require_disjoint(
+    train: object,
+    val: object,
+    people: Iterable[str],
+    others: Iterable[str],
+    unlabelled: Collection[str] = (UNLABELLED,),
+) -> None:
+    """Raise UserError where somebody of `people`, who are in the set that is called `train`, is among `others`.
+
+    Names of `unlabelled` are nobody's.
+    """
+    shared = sorted((set(people) & set(others)) - set(unlabelled))
+    if shared:
+        named = ", ".join(shared[:5])
+        raise UserError(f"{len(shared)} people are in both {train} and {val} ({named}): split by person.")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from common.runlog import append_record, keep_steps, read_records
 from facial_rec.detector import load_detector
 from facial_rec.faceset import FaceSet
 from facial_rec.finetune_state import learning_rate
-from facial_rec.identities import UNLABELLED
+from facial_rec.identities import require_disjoint
 from facial_rec.landmark_crops import Augmentation
 from facial_rec.landmark_labels import Landmarks, label_faces, onto_template, reference_shift
 from facial_rec.landmark_net import LandmarkNet, landmarks_onnx
@@ -152,10 +152,8 @@ def load_data(cfg: Config) -> tuple[LabelledFaces, LabelledFaces]:
         labels = np.stack([onto_template(landmarks[index] + shift) for index in kept])
         sets.append(LabelledFaces(faces, [faces.faces[index] for index in kept], labels))
     train, val = sets
-    shared = {face.subject for face in train.faces} & {face.subject for face in val.faces} - {UNLABELLED}
-    if shared:
-        named = ", ".join(sorted(shared)[:5])
-        raise UserError(f"{len(shared)} people are in both training and validation ({named}): split by person.")
+    people, others = ([face.subject for face in one.faces] for one in sets)
+    require_disjoint("training", "validation", people, others)
     return train, val
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from common.files import write_with
 from common.progress import progress_bar
 from dsr.data import FaceReader, to_float
 from dsr.degradation import MAX_SIZE, bicubic_enlarge, canonical_reduce
@@ -18,6 +17,7 @@ from dsr.training import augment, learning_rate
 from facial_rec.edgeface import EMBEDDING_DIM, get_model, normalise
 from facial_rec.faceset import FaceSet
 from facial_rec.margin import CosFaceHead
+from facial_rec.run_state import write_state
 from facial_rec.seeds import mixed_seed
 
 VARIANT = "edgeface_tiny"
@@ -64,7 +64,7 @@ def train_demo_recogniser(train_root: Path, out: Path, schedule: Schedule, seed:
             optimizer.step()
             progress.set_postfix_str(f"loss {float(loss.detach()):.3f}", refresh=False)
             progress.update()
-    write_with(out, lambda path: torch.save(model.state_dict(), path))
+    write_state(out, model.state_dict())
     return out
 
 

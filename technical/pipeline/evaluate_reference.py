@@ -162,10 +162,8 @@ class _Measured:
         self.cfg, self.source, self.trials, self.cache = cfg, source, trials, cache
         self.original = str(cfg.shared / "weights/edgeface_xxs_q.pt")
         self.chain, self.weights = load_chain((self.original, cfg.edgeface), cfg.dsr, threads=cfg.threads)
-        others = {"large": cfg.large, "mirrored": cfg.mirrored}
-        self.others = {
-            name: load_chain((self.original, cfg.edgeface), file) for name, file in others.items() if dsr_file(file)
-        }
+        given = {"large": cfg.large, "mirrored": cfg.mirrored}
+        self.others = {name: load_dsr(file) for name, file in given.items() if dsr_file(file) is not None}
         first, second = self.chain.embedders
         self.independent = cfg.shared / "weights/mobilefacenet_independent.onnx"
         self.names = Names(first, second, self.independent.stem if self.independent.is_file() else None)
@@ -183,8 +181,9 @@ class _Measured:
             prints = {self.names.independent: sha256_of(self.independent)}
             chain = replace(self.chain, embedders={self.names.independent: network}, fingerprints=prints)
             found["independent"] = self._verification("LFW, MobileFaceNet", chain, (16,), "canonical")
-        for name, (chain, weights) in self.others.items():
-            self.weights |= weights
+        for name, (network, info) in self.others.items():
+            chain = replace(self.chain, dsr=network, dsr_fingerprint=info.sha256)
+            self.weights[info.path.name] = info.sha256
             found[name] = self._verification(f"LFW, the {OTHERS[name]} DSR", chain, OTHER_SIZES, "canonical")
         return found
 

@@ -62,7 +62,8 @@ class Config:
     train_root: Path | None = None
     """Training faces: a folder or zip; default dataset/train_processed."""
     val_root: Path | None = None
-    """Validation faces of other people; default dataset/val_processed, else a tenth of the training people."""
+    """Validation faces of other people; default the val_processed beside a train_processed, else a tenth of the
+    training people."""
     vlr_size: tuple[str, ...] = ("16", "24", "32")
     """Low-resolution sizes to normalise for and to validate at."""
     photos: int = 8

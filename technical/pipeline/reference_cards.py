@@ -63,9 +63,8 @@ def main(cfg: Config) -> list[Path]:
     if "canonical" not in results:
         raise UserError(f"{cfg.results} has no figures on LFW: run pipeline.evaluate_reference with --shared first.")
     if absent := [name for name in OTHERS if name not in results]:
-        raise UserError(
-            f"{cfg.results} has no figures of the {' and '.join(OTHERS[name] for name in absent)} DSR: run it again."
-        )
+        named = " and ".join(OTHERS[name] for name in absent)
+        raise UserError(f"{cfg.results} has no figures of the {named} DSR: run pipeline.evaluate_reference with it.")
     names = Names(**results["names"])
     _check_same(results)
     cards = {

@@ -130,7 +130,7 @@ def large_table(results: Mapping[str, Any], names: Names) -> str:
 
 
 def mirrored_table(results: Mapping[str, Any], names: Names) -> str:
-    """The default DSR and the same averaged over both mirror images, with the shipped EdgeFace."""
+    """The default DSR and the same averaged over both mirror images, all figures of the shipped EdgeFace."""
     rows = []
     for protocol in ("lr-lr", "lr-hr"):
         for size in sizes_of(results["mirrored"]):

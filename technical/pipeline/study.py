@@ -28,6 +28,7 @@ from common.paths import default_dataset, find_dataset
 from dsr.data import names_sha256
 from facial_rec.edgeface import count_parameters, variant_named
 from facial_rec.faceset import FaceSet
+from facial_rec.identities import require_disjoint
 from facial_rec.operations import count_macs
 from facial_rec.pairs import PairList
 from facial_rec.sources import ImageSource
@@ -266,10 +267,7 @@ def _root(given: Path | None, split: str) -> Path:
 def _check_people(train: FaceSet, val: FaceSet, unlabelled: tuple[str, ...]) -> None:
     for faces, option in ((train, "--train-root"), (val, "--val-root")):
         refuse_lfw(faces.root, faces.subjects, option)
-    shared = sorted((set(train.subjects) & set(val.subjects)) - set(unlabelled))
-    if shared:
-        named = ", ".join(shared[:5])
-        raise UserError(f"{len(shared)} people are in both {train.root} and {val.root} ({named}): split by person.")
+    require_disjoint(train.root, val.root, train.subjects, val.subjects, unlabelled)
 
 
 def _check_same(file: Path, settings: dict[str, Any]) -> None:

@@ -81,7 +81,8 @@ class Config:
     train_root: Path | None = None
     """Training faces: a folder or zip; default dataset/train_processed."""
     val_root: Path | None = None
-    """Validation faces of other people; default dataset/val_processed, else a tenth of the training people."""
+    """Validation faces of other people; default the val_processed beside a train_processed, else a tenth of the
+    training people."""
     vlr_size: tuple[str, ...] = ("16", "16", "24", "24", "32", "32", "8-64")
     """Low-resolution sizes to train at: one (16), several (16 24 32), ranges (8-64); one given twice counts twice."""
     realistic_share: float = 0.2

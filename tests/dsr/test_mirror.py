@@ -44,7 +44,7 @@ def test_it_says_what_it_cannot_do(plain: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mirrored\.pt averages over both mirror images already"):
         mirror.main(mirror.Config(str(made), tmp_path / "again.pt"))
     assert not (tmp_path / "again.pt").exists()
-    with pytest.raises(UserError, match="is a folder: give the file to write"):
+    with pytest.raises(UserError, match="is a folder: expected the name of a file to write"):
         mirror.main(mirror.Config(str(plain), tmp_path))
     with pytest.raises(UserError, match=r"none\.pt is missing"):
         mirror.main(mirror.Config(str(tmp_path / "none.pt"), tmp_path / "again.pt"))

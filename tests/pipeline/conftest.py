@@ -19,6 +19,7 @@ import psycopg
 import pytest
 import torch
 
+from common.errors import UserError
 from common.images import RgbImage, write_png
 from dsr.checkpoint import save_dsr
 from dsr.degradation import canonical_reduce
@@ -28,6 +29,7 @@ from facial_rec.detector import DetectedFace
 from facial_rec.edgeface import get_model
 from facial_rec.thresholds import Thresholds
 from pipeline.degradations import to_tensor
+from pipeline.gallery import open_gallery
 from pipeline.model_metadata import Kind, ModelMetadata
 
 NUMBERS = count()
@@ -241,3 +243,20 @@ def database(postgres: str) -> str:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
     return postgres.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def mixes_no_models() -> Callable[[str | Path], None]:
+    """Whether a gallery that another model took while it was open, empty, refuses its first model's embeddings."""
+
+    def check(where: str | Path) -> None:
+        ann, ben = np.eye(2, dtype=np.float32)[:, None]
+        with open_gallery(where, "ab" * 32, 2) as before, open_gallery(where, "cd" * 32, 2) as after:
+            with pytest.raises(UserError, match="holds embeddings of model cdcdcdcdcdcd"):
+                before.enrol("Ann", ann)
+            after.enrol("Ben", ben)
+            with pytest.raises(UserError, match="holds embeddings of model cdcdcdcdcdcd"):
+                before.search(ben)
+            assert [person.name for person in after.people()] == ["Ben"]
+
+    return check

@@ -366,3 +366,16 @@ def test_a_page_that_is_a_folder_is_refused_before_the_photos(run: Run, photos: 
     status, _, err = run("cluster", photos, "--threshold", "25", "--out", tmp_path / "page.html")
     assert status == 2
     assert "found 25" in err
+
+
+def test_pictures_that_are_not_read_are_counted(run: Run, gallery: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "telephone.HEIC").touch()
+    words = f"{photos} holds 1 pictures of kinds that are not read (.heic)"
+    for command in (
+        ("identify", photos, "--gallery", gallery),
+        ("cluster", photos, "--out", tmp_path / "page.html"),
+        ("watch", photos, "--gallery", gallery),
+    ):
+        status, _, err = run(*command)
+        assert status == 0, err
+        assert words in err
