@@ -142,7 +142,8 @@ class ImageStore:
     def not_read(self) -> str:
         """In words, how many pictures of which kinds were left out; empty where none was."""
         kinds = sorted({PurePosixPath(name).suffix.lower() for name in self.left_out})
-        return f"{len(self.left_out)} pictures of kinds that are not read ({', '.join(kinds)})" if kinds else ""
+        count = f"{len(self.left_out)} picture{'s' if self.left_out[1:] else ''}"
+        return f"{count} of kinds that are not read ({', '.join(kinds)})" if kinds else ""
 
     def read(self, name: str, size: tuple[int, int] | None = None) -> RgbImage:
         """RGB uint8 `(H, W, 3)` of one image; see `decode_image` for `size` and the errors."""

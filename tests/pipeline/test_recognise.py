@@ -370,7 +370,7 @@ def test_a_page_that_is_a_folder_is_refused_before_the_photos(run: Run, photos: 
 
 def test_pictures_that_are_not_read_are_counted(run: Run, gallery: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "telephone.HEIC").touch()
-    words = f"{photos} holds 1 pictures of kinds that are not read (.heic)"
+    words = f"{photos} holds 1 picture of kinds that are not read (.heic)"
     for command in (
         ("identify", photos, "--gallery", gallery),
         ("cluster", photos, "--out", tmp_path / "page.html"),
