@@ -156,6 +156,7 @@ def _train(cfg: Config, place: Place) -> Path:
         raise UserError(f"{len(faces)} training faces cannot be shared by {place.world} processes: use fewer.")
     plan = BatchPlan(len(faces), cfg.batch_size * place.world)
     state = _fresh_state(cfg, faces, place)
+    state.validated_on = validation.digest() if validation else ""
     settings = _settings(cfg, faces, place)
     if cfg.resume:
         restore_state(cfg.out, state, settings, place)

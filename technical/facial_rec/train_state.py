@@ -63,6 +63,8 @@ class RunState:
     """Since the last validation."""
     best: Figures | None = None
     """Of the best validation so far."""
+    validated_on: str = ""
+    """Digest of the validation pairs, in the leading process."""
 
 
 def learning_rate(
@@ -114,7 +116,10 @@ def save_state(out: Path, state: RunState, settings: dict[str, Any], place: Plac
             "settings": settings,
             "model": state.model.state_dict(),
             "optimizer": state.optimizer.state_dict(),
-            "progress": {"step": state.step, "sums": state.sums, "best": state.best},
+            "progress": {
+                **{"step": state.step, "sums": state.sums, "best": state.best},
+                "validated_on": state.validated_on,
+            },
         }
     write_state(folder / f"rank_{place.rank}.pt", content)
     place.wait()
@@ -128,8 +133,8 @@ def save_state(out: Path, state: RunState, settings: dict[str, Any], place: Plac
 def restore_state(out: Path, state: RunState, settings: dict[str, Any], place: Place) -> None:
     """Load what `save_state` wrote into `state`.
 
-    Raises UserError when it is missing or damaged, or when a setting that shapes the losses differs from the
-    interrupted run's.
+    Raises UserError when it is missing or damaged, or when a setting that shapes the losses, or the validation pairs
+    that the best weights are chosen on, differ from the interrupted run's.
     """
     pointer = read_json(out / POINTER)
     try:
@@ -145,4 +150,10 @@ def restore_state(out: Path, state: RunState, settings: dict[str, Any], place: P
     state.optimizer.load_state_dict(content["optimizer"])
     state.loss.load_state_dict(mine["loss"], strict=True)
     progress = content["progress"]
+    before = progress.get("validated_on")  # which older runs did not save
+    if place.leads and before and before != state.validated_on:
+        raise UserError(
+            f"{out} belongs to a run with other validation pairs, so its best figures cannot be compared with those "
+            "to come: give the --val-root it had, or another --out."
+        )
     state.step, state.sums, state.best = progress["step"], progress["sums"], progress["best"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,13 @@ class PairValidation:
         self.first = np.array([rows[pair.first] for pair in pairs.pairs])
         self.second = np.array([rows[pair.second] for pair in pairs.pairs])
         self.pixels = read_pixels(source, names)
+
+    def digest(self) -> str:
+        """Hexadecimal digest of the images' pixels, and of which of them are compared."""
+        found = sha256(self.pixels.numpy())
+        for values in (self.first, self.second, self.pairs.genuine):
+            found.update(np.ascontiguousarray(values))
+        return found.hexdigest()
 
     def run(self, network: nn.Module, device: torch.device) -> Figures:
         """Accuracy over the folds and its spread (where there are folds), AUC, EER and TAR, as fractions."""

@@ -245,6 +245,18 @@ def test_a_run_is_not_overwritten_and_there_must_be_one_to_resume(finished: Conf
         main(replace(config, resume=True))
 
 
+def test_the_best_of_other_validation_pairs_is_not_gone_on_from(
+    finished: Config, training_faces: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.out, tmp_path / "run")
+    shutil.copytree(training_faces / "val", tmp_path / "val")
+    again = replace(finished, out=tmp_path / "run", val_root=tmp_path / "val", resume=True)
+    main(again)  # the same pictures in another place
+    (tmp_path / "val" / "p4" / "0.png").write_bytes((tmp_path / "val" / "p4" / "1.png").read_bytes())
+    with pytest.raises(UserError, match=r"run belongs to a run with other validation pairs.* the --val-root it had"):
+        main(again)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
