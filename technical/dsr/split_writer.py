@@ -64,19 +64,25 @@ def write_splits(
 ) -> None:
     """Write `samples` into the splits named in `counts` (images expected in each, for the progress bar).
 
-    `meta` goes into every split's `meta.json`, with the split's own counts. Raises UserError as `refuse_existing`, and
-    passes on whatever reading a sample raises; then nothing has changed on disk.
+    `meta` goes into every split's `meta.json`, with the split's own counts. Raises UserError as `refuse_existing`
+    and for a person who is in a split that stays, and passes on whatever reading a sample raises; then nothing has
+    changed on disk.
     """
     refuse_existing(out, list(counts), overwrite)
+    staying = _staying_people(out, counts)
     with _replacing_folders([split_folder(out, split) for split in counts]) as folders:
         writers = {split: _SplitWriter(folder, vlr_size) for split, folder in zip(counts, folders, strict=True)}
         with progress_bar(sum(counts.values()), "faces", "face") as progress:
             for sample in samples:
+                if sample.subject in staying:
+                    raise UserError(
+                        f"{sample.subject} of the new splits is in {staying[sample.subject]} too, which would stay: "
+                        "nobody may be in two splits. Remove that split, or give another --out."
+                    )
                 writers[sample.split].add(sample)
                 progress.update()
         for split, writer in writers.items():
             writer.finish({**meta, "split": split})
-        _refuse_shared(out, set[str]().union(*(writer.subjects for writer in writers.values())), counts)
     for split, writer in writers.items():
         print(f"{split_folder(out, split)}: images {writer.images}, people {len(writer.subjects)}")
 
@@ -120,19 +126,16 @@ class _SplitWriter:
         self._waiting.clear()
 
 
-def _refuse_shared(out: Path, people: set[str], written: Collection[str]) -> None:
-    """UserError where one of `people` is in a split that lies there and stays."""
-    for split in SPLITS:
-        folder = split_folder(out, split) / HR_FOLDER
-        if split in written or not folder.is_dir():
-            continue
-        there = {name.rpartition("_")[0] for name in os.listdir(folder) if name.endswith(".png")}
-        if shared := sorted(there & people):
-            raise UserError(
-                f"{len(shared)} people of the new splits are in {folder} too, which would stay "
-                f"({', '.join(shared[:5])}): nobody may be in two splits. Remove {folder.parent}, or give another "
-                "--out."
-            )
+def _staying_people(out: Path, written: Collection[str]) -> dict[str, Path]:
+    """Who is in the splits that lie there and are not `written`, and in which folder."""
+    folders = [split_folder(out, split) for split in SPLITS if split not in written]
+    return {
+        name.rpartition("_")[0]: folder
+        for folder in folders
+        if (folder / HR_FOLDER).is_dir()
+        for name in os.listdir(folder / HR_FOLDER)
+        if name.endswith(".png")
+    }
 
 
 @contextmanager
