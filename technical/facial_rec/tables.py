@@ -14,6 +14,8 @@ FOOTNOTE = (
     "bound (<, >), were the pairs independent."
 )
 
+NO_PEOPLE = "The set names no people: a person under several names makes the intervals too narrow."
+
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their longest cell; the first is flush left, the others right."""

@@ -20,7 +20,7 @@ from common import cli
 from common.files import write_json
 from facial_rec.pairs import PairList
 from facial_rec.sources import ImageSource
-from facial_rec.tables import FOOTNOTE, format_table, has_few, judged, number, percent
+from facial_rec.tables import FOOTNOTE, NO_PEOPLE, format_table, has_few, judged, number, percent
 from facial_rec.trials import load_trials
 from pipeline.cache import open_cache
 from pipeline.chain import DEFAULT_BATCH, Chain
@@ -176,7 +176,7 @@ def print_notes(entries: list[dict[str, Any]], resamples: int, people_known: boo
     if resamples:
         print(f"Beside or below the figures: 95 % intervals from {resamples:,} resamples of people.")
     if resamples and not people_known:
-        print("The set names no people: a person under several names makes the intervals too narrow.")
+        print(NO_PEOPLE)
     if has_few(entries):
         print(FOOTNOTE)
 

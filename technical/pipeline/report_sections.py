@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from facial_rec.tables import NO_PEOPLE
 from pipeline import html, report_charts, report_tables
 from pipeline.html import Section
 from pipeline.report_finding import PROTOCOLS
@@ -89,6 +90,8 @@ def _verification_tables(entries: Sequence[Entry], gaps: Sequence[Entry], thresh
 
 def _legend(entries: Sequence[Entry], gaps: Sequence[Entry] = ()) -> str:
     words = [report_tables.IN_BRACKETS] if any(key.endswith("_ci95") for e in entries for key in e["figures"]) else []
+    if words and any("people" in (one.get("pairs") or {}) and one["pairs"]["people"] is None for one in entries):
+        words.append(NO_PEOPLE)
     if gaps:
         words.append("Differences in bold: the interval leaves zero out.")
     if any(one.get("few_errors") for one in entries):

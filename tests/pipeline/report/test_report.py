@@ -99,6 +99,14 @@ def test_lead_compares_the_methods_and_says_what_the_interval_shows(page_of: Pag
     assert "Fewer than 30 errors are behind some of these" in text
 
 
+def test_intervals_of_a_set_without_people_are_called_too_narrow(page_of: Page, record: Record) -> None:
+    words = "The set names no people: a person under several names makes the intervals too narrow."
+    assert words not in _Structure(page_of(record)).text
+    for entry in record["verification"]:
+        entry["pairs"]["people"] = None
+    assert words in _Structure(page_of(record)).text
+
+
 @pytest.mark.parametrize(
     ("gap", "interval", "words"),
     [
