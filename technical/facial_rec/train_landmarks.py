@@ -1,6 +1,6 @@
 """Train the small network that moves MTCNN's landmarks to where the training faces were aligned by.
 
-    python -m facial_rec.train_landmarks --yunet face_detection_yunet_2023mar.onnx
+    python -m facial_rec.train_landmarks
 
 Reads aligned 112x112 faces from dataset/train_processed and dataset/val_processed (or --train-root, --val-root), labels
 them once with YuNet (landmark_labels.py), and leaves in --out: landmarks.onnx, last.pt (to resume from), labels_*.npz,
