@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import threading
 import zipfile
@@ -29,6 +30,7 @@ IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 MAX_PIXELS = 64_000_000  # an 8000 x 8000 image; more is a mistake or a decompression bomb
 MAX_FILE_BYTES = 256 * 1024 * 1024
 STRIP = 128  # rows
+MOST_SCANS = 50  # of a JPEG: progressive ones have 10 or so, and each is another pass over all pixels
 
 RgbImage = NDArray[np.uint8]
 
@@ -38,6 +40,10 @@ _DAMAGE = (
     AttributeError,
 )
 _DAMAGE_IN_STREAM = (zlib.error, struct.error, zipfile.BadZipFile)
+
+_MARKER = re.compile(rb"\xff+[^\x00\xff]")  # 0xFF followed by 0 is a number in a JPEG's scan
+_ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a segment: TEM, RST0 to RST7 and SOI
+_END, _SCAN = 0xD9, 0xDA
 
 
 class NotAnImageError(UserError):
@@ -52,8 +58,8 @@ def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None, ma
     """Decode an image file's bytes to RGB uint8 `(H, W, 3)`, turned upright as its EXIF orientation says.
 
     Grey, palette and CMYK become RGB, 16 bits become 8, alpha is dropped. `size` is the `(height, width)` the caller
-    needs, after turning. Raises UserError for an empty or truncated file, and for another size, NotAnImageError and
-    TooManyPixelsError; pixels are counted before any is unpacked.
+    needs, after turning. Raises UserError for an empty or truncated file, for a JPEG of too many scans, and for another
+    size, NotAnImageError and TooManyPixelsError; pixels and scans are counted before any is unpacked.
     """
     if not data:
         raise UserError(f"{name} is empty (0 bytes): expected an image. Restore or remove it.")
@@ -61,6 +67,11 @@ def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None, ma
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise Image.DecompressionBombError
+            if image.format in ("JPEG", "MPO") and (scans := _scans(data)) > MOST_SCANS:
+                raise UserError(
+                    f"{name} is a JPEG of {scans} scans, expected at most {MOST_SCANS}: a file made to take long. "
+                    "Save it anew, or remove it."
+                )
             image.load()
             image.getexif()  # read once; its bytes go, or turning would write them all again, at any length and broken
             for key in ("exif", "Raw profile type exif"):
@@ -82,6 +93,19 @@ def decode_image(data: bytes, name: str, size: tuple[int, int] | None = None, ma
             f"{name} is {found}, expected {wanted}. Align and crop faces to the 112x112 ArcFace template first."
         )
     return pixels
+
+
+def _scans(data: bytes) -> int:
+    """How many scans a JPEG has, each of which is decoded to all of its pixels (ITU-T T.81, annex B)."""
+    count, at = 0, 2
+    while found := _MARKER.search(data, at):
+        at, marker = found.end(), found.group()[-1]
+        if marker == _END:
+            break
+        count += marker == _SCAN
+        if marker not in _ALONE:
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return count
 
 
 def _to_rgb(image: Image.Image) -> RgbImage:

@@ -51,6 +51,33 @@ def make_zip(path: Path, members: dict[str, bytes]) -> Path:
 # --- What is read ----------------------------------------------------------------------------------------------------
 
 
+def many_scans(data: bytes, count: int) -> bytes:
+    """The progressive JPEG with its last scan `count` times more."""
+    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + data[last:end] * count + data[end:]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = encode(Image.fromarray(sample()), "JPEG", progressive=True)
+    assert 5 < images._scans(usual) < 20
+    assert images._scans(many_scans(usual, 30)) == images._scans(usual) + 30
+    assert decode_image(many_scans(usual, 30), "face").shape == (40, 32, 3)
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("was decoded"))
+    with pytest.raises(UserError, match=r"face is a JPEG of 1\d\d scans, expected at most 50: .* Save it anew"):
+        decode_image(many_scans(usual, 100), "face")
+
+
+def test_what_is_no_scan_of_a_jpeg_is_not_counted_as_one() -> None:
+    usual, words = encode(Image.fromarray(sample()), "JPEG"), b"\xff\xda" * 1000
+    assert images._scans(usual) == 1
+    comment = usual[:2] + b"\xff\xfe" + (2 + len(words)).to_bytes(2, "big") + words + usual[2:]
+    for data in (comment, usual + words):  # a telephone appends a film to some photos
+        assert images._scans(data) == 1
+        assert np.array_equal(decode_image(data, "face"), decode_image(usual, "face"))
+    for end in range(len(comment)):  # cut anywhere, it ends
+        images._scans(comment[:end])
+
+
 @pytest.mark.parametrize(("suffix", "tolerance"), [("PNG", 0), ("BMP", 0), ("JPEG", 12), ("WEBP", 16)])
 def test_every_format_becomes_rgb(suffix: str, tolerance: int) -> None:
     decoded = decode_image(encode(Image.fromarray(sample()), suffix), "face")

@@ -45,10 +45,20 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 BLACK = Image.new("RGB", (200, 200))
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
+
+
+def slow_jpeg(scans: int) -> bytes:
+    """A JPEG of little length that takes long: each scan goes over all pixels once more."""
+    usual = encoded(Image.new("L", (4992, 4992)), "JPEG", progressive=True)
+    last = usual.rindex(b"\xff\xda")
+    return usual[:-2] + usual[last:-2] * scans + usual[-2:]
+
+
 HOSTILE: dict[str, tuple[bytes, int, str]] = {
     "bomb.png": (bomb(), 413, "too_many_pixels"),
     "wide.png": (encoded(Image.new("1", (25_001, 1000)), "PNG"), 413, "too_many_pixels"),
     "cut.jpg": (encoded(NOISE, "JPEG")[:4000], 422, "unusable_photo"),
+    "slow.jpg": (slow_jpeg(50), 422, "unusable_photo"),
     "cut.png": (encoded(NOISE, "PNG")[:4000], 422, "unusable_photo"),
     "drawing.svg": (SVG, 415, "not_an_image"),
     "page.jpg": (b"<!doctype html><script>alert(1)</script>", 415, "not_an_image"),
