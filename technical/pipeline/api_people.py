@@ -13,6 +13,10 @@ from pipeline.gallery import SERVERS, Gallery, Person, check_name
 from pipeline.recogniser import Recogniser
 from pipeline.recognition import Enrolment, Identification
 
+NOT_OVERWRITTEN = (
+    "The person is deleted, but the database still holds the bytes, which could not be overwritten. The next deletion "
+    "overwrites them, or `VACUUM (FULL) face_gallery.embeddings` on the server."
+)
 NOBODY = "Nobody is enrolled. Enrol somebody first: POST /people."
 
 
@@ -60,7 +64,10 @@ class People:
             raise ApiError(404, "nobody_enrolled", NOBODY) from error  # emptied meanwhile
 
     def delete(self, name: str) -> int:
-        """Remove a person completely; how many embeddings there were. Raises ApiError (404) for an unknown name."""
+        """Remove a person completely; how many embeddings there were.
+
+        Raises ApiError for an unknown name (404), and where what was deleted could not be overwritten (503).
+        """
         gallery = self._opened()
         unknown = ApiError(404, "unknown_person", "Nobody of that name is enrolled. GET /people lists who is.")
         if gallery is None or not is_kept(gallery, name):
@@ -72,7 +79,10 @@ class People:
                 raise
             raise unknown from error  # deleted meanwhile
         if gallery.keeps_deleted:
-            gallery.compact()
+            try:
+                gallery.compact()
+            except UserError as error:
+                raise ApiError(503, "not_overwritten", NOT_OVERWRITTEN) from error
         return removed
 
     def close(self) -> None:

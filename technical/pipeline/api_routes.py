@@ -164,7 +164,7 @@ async def identify(request: Request, service: Serving) -> IdentifyAnswer:
     """
     async with service.uploaded(request, IdentifyForm) as form:
         faces = await service.faces("image", form.image, form.aligned)
-        found = await service.in_thread(service.people.identify, faces, form.top)
+        found = await service.in_gallery(service.people.identify, faces, form.top)
         return identify_answer(service.recogniser, found)
 
 
@@ -174,7 +174,7 @@ async def list_people(service: Serving, _: Allowed) -> PeopleAnswer:
 
     curl -H "Authorization: Bearer $TOKEN" http://localhost:8000/people
     """
-    return PeopleAnswer.model_validate({"people": await service.in_thread(service.people.known)})
+    return PeopleAnswer.model_validate({"people": await service.in_gallery(service.people.known)})
 
 
 @router.post(
@@ -196,8 +196,9 @@ async def enrol(request: Request, service: Serving, _: Allowed) -> EnrolAnswer:
             for number, photo in enumerate(form.image, start=1)
         ]
         faces = await service.embed(await asyncio.gather(*crops))
-        kept = await service.in_thread(service.people.enrol, name, faces)
-        return EnrolAnswer(name=kept.name, faces=[face_answer(one) for one in kept.faces])
+    # Out of the limited time: what is kept must not be answered "too slow", for whoever asks again keeps it twice.
+    kept = await service.in_gallery(service.people.enrol, name, faces)
+    return EnrolAnswer(name=kept.name, faces=[face_answer(one) for one in kept.faces])
 
 
 @router.delete("/people/{name:path}", responses=answers(200, "delete", *ON_PEOPLE, 404, 422))
@@ -208,7 +209,7 @@ async def delete(
 
     curl -X DELETE -H "Authorization: Bearer $TOKEN" http://localhost:8000/people/Ann%20Lee
     """
-    removed = await service.in_thread(service.people.delete, name)
+    removed = await service.in_gallery(service.people.delete, name)
     return DeleteAnswer(name=name, embeddings=removed)
 
 

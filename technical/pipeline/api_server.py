@@ -1,4 +1,4 @@
-"""uvicorn, with a deadline for slow senders of headers, and a quiet end."""
+"""uvicorn, with a deadline for slow senders of headers and for those who do not read, and a quiet end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pipeline.api_limits import Limits
 
 KEEP_ALIVE_SECONDS = 15
+UNREAD_SECONDS = 30.0
 MOST_CONNECTIONS = 500
 _LATE = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class PromptProtocol(H11Protocol):
-    """HTTP that waits for the head of a request for a limited time only: uvicorn itself would wait for ever.
+    """HTTP that waits for the head of a request, and for an answer to be read, for a limited time only: uvicorn itself
+    would wait for ever.
 
     The bodies of requests have a deadline of their own, in `pipeline.api_uploads`.
     """
 
     head_seconds: float
     _late: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -37,11 +40,26 @@ class PromptProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._watch()
+        if self.conn.trailing_data[0]:  # the next request has begun; else uvicorn keeps the connection for a while
+            self._watch()
+        else:
+            self._rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._rest()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _watch(self) -> None:
         """Whoever is not waiting for an answer must send: from now on the time runs, however little comes."""

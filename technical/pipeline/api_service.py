@@ -45,6 +45,7 @@ class Service:
     async def run(self) -> AsyncIterator[None]:
         """The threads and batches, for the length of an `async with` block."""
         self._lookers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="look")
+        self._keepers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="gallery")
         networks = ThreadPoolExecutor(1, thread_name_prefix="networks")
         self._embedder = Batcher(self.recogniser.embed, networks)
         self._upscaler = Batcher(self._upscaled, networks)
@@ -56,6 +57,7 @@ class Service:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             self._lookers.shutdown(cancel_futures=True)
+            self._keepers.shutdown(cancel_futures=True)
             networks.shutdown(cancel_futures=True)
             self.people.close()
 
@@ -81,6 +83,10 @@ class Service:
     async def in_thread(self, work: Callable[..., T], *values: object) -> T:
         """`work(*values)` in one of the threads that look at photos."""
         return await asyncio.get_running_loop().run_in_executor(self._lookers, work, *values)
+
+    async def in_gallery(self, work: Callable[..., T], *values: object) -> T:
+        """`work(*values)` in one of the threads that may wait for the gallery, so that photos need not."""
+        return await asyncio.get_running_loop().run_in_executor(self._keepers, work, *values)
 
     async def one_face(self, field: str, photo: bytes, aligned: bool, largest: bool) -> FaceCrop:
         """As `Looker.one`."""

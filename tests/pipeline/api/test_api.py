@@ -15,10 +15,12 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from common.errors import UserError
 from pipeline import api_answers, api_people
 from pipeline.api_examples import example
 from pipeline.distances import LARGEST_DISTANCE, distance, similarity
 from pipeline.gallery import Gallery
+from pipeline.gallery_sqlite import SqliteGallery
 
 PhotoFile = Callable[..., bytes]
 Make = Callable[..., TestClient]
@@ -157,6 +159,21 @@ def test_of_two_deletions_at_once_the_later_finds_nobody(
     answer = client.delete("/people/Ann")
     assert (answer.status_code, answer.json()["error"]) == (404, "unknown_person")
     assert "Ann" not in caplog.text
+
+
+def test_what_could_not_be_overwritten_is_said(
+    client: TestClient, photo: PhotoFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Gallery) -> None:
+        raise UserError("no room")
+
+    client.post("/people", data={"name": "Ann"}, files={"image": photo((0, 0, 90))})
+    monkeypatch.setattr(SqliteGallery, "keeps_deleted", True)
+    monkeypatch.setattr(SqliteGallery, "compact", fail)
+    answer = client.delete("/people/Ann")
+    assert (answer.status_code, answer.json()["error"]) == (503, "not_overwritten")
+    assert answer.json()["message"].startswith("The person is deleted")
+    assert client.get("/people").json() == {"people": []}
 
 
 def test_people_are_enrolled_found_listed_and_deleted(client: TestClient, photo: PhotoFile, tmp_path: Path) -> None:

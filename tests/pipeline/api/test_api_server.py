@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -14,12 +15,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from dsr.synthetic import render_scene
+from pipeline import api_server
 
 README = Path(__file__).resolve().parents[3] / "technical" / "pipeline" / "README.md"
 PhotoFile = Callable[..., bytes]
@@ -99,6 +103,44 @@ def test_slow_senders_are_sent_away(start_server: StartServer, pair: Callable[[i
     assert answer.startswith(b"HTTP/1.1 408")
     assert seconds < 10
     assert post(server, "/verify", pair(0, 0))[0] == 200
+
+
+def test_a_connection_is_kept_for_the_next_request(start_server: StartServer) -> None:
+    server = start_server("--head-seconds", "1")
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        for _ in range(2):
+            client.settimeout(10)
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while not answer.endswith(b"}"):
+                answer += client.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            client.settimeout(2)
+            with pytest.raises(TimeoutError):  # nothing is sent that nobody asked for
+                client.recv(1)
+        client.settimeout(10)
+        client.sendall(b"GET /healthz HTTP/1.1\r\n")
+        assert client.recv(65536).startswith(b"HTTP/1.1 408"), "what has begun must end"
+
+
+def test_who_does_not_read_the_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_server, "UNREAD_SECONDS", 0.05)
+    cut = []
+
+    async def talk() -> None:
+        protocol = object.__new__(api_server.PromptProtocol)
+        protocol.loop = asyncio.get_running_loop()
+        protocol.transport = SimpleNamespace(abort=lambda: cut.append(True))  # type: ignore[assignment]
+        protocol.flow = FlowControl(protocol.transport)
+        protocol.pause_writing()
+        protocol.resume_writing()  # was read in time
+        await asyncio.sleep(0.2)
+        assert not cut
+        protocol.pause_writing()
+        await asyncio.sleep(0.2)
+
+    asyncio.run(talk())
+    assert cut == [True]
 
 
 def test_50_megabytes_are_refused_and_forgotten(server: Any, pair: Callable[[int, int], bytes]) -> None:

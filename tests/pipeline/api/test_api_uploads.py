@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import struct
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -245,6 +247,48 @@ def test_an_answer_that_takes_too_long(
 
     (late,) = asking(made, ask)
     assert (late.status_code, late.json()["error"]) == (503, "too_slow")
+
+
+def test_an_enrolment_that_takes_long_is_not_called_too_slow(
+    service: Callable[..., Service], small_face: PhotoFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = service(answer_seconds=2.0)
+    enrol = made.people.enrol
+
+    def long(*values: Any) -> Any:
+        time.sleep(2.5)  # another process holds the gallery
+        return enrol(*values)
+
+    def ask(client: httpx.AsyncClient) -> Any:
+        form = {"aligned": "true", "name": "Ann"}
+        return client.post("/people", files={"image": small_face(0, 0)}, data=form)
+
+    monkeypatch.setattr(made.people, "enrol", long)
+    (answer,) = asking(made, ask)
+    assert answer.status_code == 201, answer.text
+
+
+def test_photos_need_not_wait_for_the_gallery(
+    service: Callable[..., Service], small_face: PhotoFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = service(answer_seconds=5.0)
+    held = threading.Event()
+    monkeypatch.setattr(made.people, "known", lambda: held.wait(20) and [])
+
+    def ask(client: httpx.AsyncClient) -> Any:
+        async def verified() -> Any:
+            await asyncio.sleep(0.2)
+            try:
+                return await client.post("/embed", files={"image": small_face(0, 0)}, data={"aligned": "true"})
+            finally:
+                held.set()
+
+        return verified()
+
+    waiting = [lambda client: client.get("/people")] * (2 * (os.cpu_count() or 1))
+    answer, *others = asking(made, ask, *waiting)
+    assert answer.status_code == 200
+    assert {one.status_code for one in others} == {200}
 
 
 def test_a_slow_upload_is_ended(service: Callable[..., Service]) -> None:
