@@ -35,7 +35,7 @@ class People:
     def _opened(self) -> Gallery | None:
         """The gallery, where there is one by now: another process may have made it."""
         with self._opening:
-            if self._gallery is None and (self._where.startswith(SERVERS) or Path(self._where).exists()):
+            if self._gallery is None and (self._where.startswith(SERVERS) or is_there(Path(self._where))):
                 self._gallery = self._recogniser.open_gallery(self._where)
             return self._gallery
 
@@ -89,6 +89,14 @@ class People:
         """Let go of the gallery."""
         if self._gallery is not None:
             self._gallery.close()
+
+
+def is_there(path: Path) -> bool:
+    """Whether the file exists. Raises UserError where that cannot be seen."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UserError(f"--gallery {path} cannot be looked at ({error.strerror}): name another file.") from error
 
 
 def checked(name: str) -> str:

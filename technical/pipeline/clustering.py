@@ -26,7 +26,7 @@ from pipeline.html import Markup, Section, data_uri, page, paragraph
 
 # On the 60 validation people as good as the best (pairwise F .988, at 0.225 .990): benchmarks/clustering.py.
 DEFAULT_THRESHOLD = 0.25
-MOST_FACES = 20_000  # their similarities take 1.6 GB
+MOST_FACES = 20_000  # their similarities take 1.6 GB, and what scikit-learn makes of them 4 GB more
 _THUMBNAIL = 80
 
 Labels = NDArray[np.int64]

@@ -113,8 +113,9 @@ class Gallery(ABC):
     def delete(self, name: str) -> int:
         """Remove a person with all embeddings and metadata; the number of embeddings removed.
 
-        In SQLite their bytes are overwritten at once. PostgreSQL finds them no more, but its pages hold them until
-        `compact`, its log and backups until those are recycled. Raises UserError for a name that is not enrolled.
+        In SQLite their bytes are overwritten at once, but for the journal's, which is removed. PostgreSQL finds them no
+        more, but its pages hold them until `compact`, its log and backups until those are recycled. Raises UserError
+        for a name that is not enrolled.
         """
         known = check_name(name)
         removed = self._delete(known)

@@ -116,6 +116,7 @@ class SqliteGallery(Gallery):
             removed = run("DELETE FROM embeddings WHERE person = ?", found).rowcount
             run("DELETE FROM people WHERE id = ?", found)
             run("UPDATE gallery SET deletions = deletions + 1")
+        self._rows = None  # its memory too
         self._version = -1
         return removed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,11 +41,11 @@ def read_photo(photo: Photo, name: str = "the photo") -> tuple[str, RgbImage]:
     if isinstance(photo, bytes):
         return name, decode_photo(photo, name)
     path = Path(photo)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder: expected one photo.")
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: expected a photo.")
     try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: expected one photo.")
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: expected a photo.")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{path} has more than {MAX_FILE_BYTES:,} bytes: expected a photo. Reduce it.")
         data = path.read_bytes()
@@ -74,7 +75,7 @@ def photos_in(paths: Sequence[Path]) -> list[NamedPhoto]:
         raise UserError("no photo was given: expected at least one photo, folder or zip.")
     found: list[NamedPhoto] = []
     for path in paths:
-        if path.is_dir() or path.suffix.lower() == ".zip":
+        if os.path.isdir(path) or path.suffix.lower() == ".zip":  # a name too long is no folder, and no error here
             store = ImageStore(path)
             if store.left_out:
                 print(f"skipped: {path} holds {store.not_read}", file=sys.stderr)

@@ -3,8 +3,8 @@
     python -m pipeline.train_reference --recipe recipes/reference.toml --out runs/reference_models
 
 Runs the commands of the recipe one after the other, each in a folder of its own under --out, and leaves what
-checkpoints/ holds, but for landmarks.onnx and the results, in <out>/checkpoints. A run that was killed goes on where it was. With --stop-after N only the first
-N epochs of the DSR are trained, and compared with those of the shipped one.
+checkpoints/ holds, but for landmarks.onnx and the results, in <out>/checkpoints. A run that was killed goes on where it
+was. With --stop-after N only the first N epochs of the DSR are trained, and compared with those of the shipped one.
 """
 
 from __future__ import annotations

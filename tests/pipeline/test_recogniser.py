@@ -217,6 +217,8 @@ def test_what_is_no_photo_is_refused(make: Callable[..., Recogniser], photo_of: 
         with pytest.raises(UserError, match=words) as caught:
             chosen.verify(good, tmp_path / name)
         assert name.rstrip(".") in str(caught.value)
+    with pytest.raises(UserError, match="cannot be read .File name too long"):
+        chosen.verify(good, tmp_path / ("x" * 300))
     for array in (good.astype(np.float32), good[..., 0], good[:0]):
         with pytest.raises(UserError, match="expected an RGB image"):
             chosen.find(array)
@@ -233,6 +235,8 @@ def test_photos_of_a_zip_and_of_folders(photo_of: PhotoOf, tmp_path: Path) -> No
     assert np.array_equal(found[1].read(), photo_of((1, 0, 30)))
     with pytest.raises(UserError, match="absent"):
         photos_in([tmp_path / "absent.zip"])
+    with pytest.raises(UserError, match="File name too long"):
+        photos_in([tmp_path / ("x" * 300)])[0].read()
 
 
 def test_enrol_and_identify(make: Callable[..., Recogniser], photo_of: PhotoOf, tmp_path: Path) -> None:

@@ -274,3 +274,8 @@ def test_without_the_extra_it_says_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "error: fastapi is not installed. The API is an extra: poetry install --extras api\n"
+
+
+def test_a_gallery_that_cannot_be_looked_at_is_named(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--gallery .* cannot be looked at \(File name too long\): name another file"):
+        make(gallery=str(tmp_path / ("x" * 300)))
