@@ -81,9 +81,9 @@ export async function choose(page: Page, slot: "first" | "second", file: string)
   await page.waitForFunction((id) => !document.querySelector(`#${id} .note`)?.textContent?.startsWith("Looking"), slot);
 }
 
-/** The similarity shown, once it is for `pixels`. */
+/** The similarity shown, once it is of the setting chosen, and for `pixels`. */
 export async function similarity(page: Page, pixels: number): Promise<number> {
-  const score = page.locator(".score", { hasText: `at ${pixels} pixels` });
+  const score = page.locator("#answer:not([aria-busy]) .score", { hasText: `at ${pixels} pixels` });
   await score.waitFor();
   return Number(await score.locator("b").textContent());
 }

@@ -38,7 +38,7 @@ describe("two photos", () => {
     await choose(page, "first", photo(files[0]));
     await choose(page, "second", photo(files[1]));
     const verdict = { same: "The same person", different: "Two people", "cannot tell": "Cannot tell" }[answer];
-    await page.locator(".verdict", { hasText: verdict ?? answer }).waitFor();
+    await page.locator("#answer:not([aria-busy]) .verdict", { hasText: verdict ?? answer }).waitFor();
     const shown = Number(await page.textContent(".score b"));
     expect(Math.abs(shown - score)).toBeLessThan(0.02);
   });
@@ -65,6 +65,32 @@ describe("two photos", () => {
   test("a photo without a face says so", async () => {
     await choose(page, "first", photo("nobody.png"));
     expect(await page.textContent("#first .note")).toContain("no face found");
+  });
+
+  test("the photo shown is looked at again as an aligned face, and as a photo", async () => {
+    await choose(page, "first", photo("group.png"));
+    await page.check("#first-aligned");
+    await page.locator("#first .note", { hasText: "an aligned face is square" }).waitFor();
+    await page.uncheck("#first-aligned");
+    await page.locator("#first .note", { hasText: /^group\.png, .*: 2 faces\.$/ }).waitFor();
+    await choose(page, "first", photo("a_1_aligned.png"));
+    await page.check("#first-aligned");
+    await page.locator("#first .note", { hasText: /^a_1_aligned\.png, .*: one face\.$/ }).waitFor();
+    await page.uncheck("#first-aligned");
+  });
+
+  test("what is dropped beside a slot is not opened in place of the page", async () => {
+    const refused = await page.evaluate(() => {
+      const dropped = new DataTransfer();
+      dropped.items.add(new File(["x"], "x.png", { type: "image/png" }));
+      const refuses = (element: Element, dataTransfer: DataTransfer): boolean[] =>
+        ["dragover", "drop"].map((kind) => {
+          return !element.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer }));
+        });
+      const field = document.querySelector("#person-name")!;
+      return [...refuses(document.body, dropped), ...refuses(field, dropped), ...refuses(field, new DataTransfer())];
+    });
+    expect(refused).toEqual([true, true, true, true, false, false]);
   });
 });
 
@@ -97,6 +123,31 @@ describe("one face at 16 pixels", () => {
     expect(await page.locator(".triptych").count()).toBe(2);
     await page.locator("#curve", { hasText: "two small faces" }).waitFor();
   });
+
+  test("a slider that is dragged has one answer computed at a time, and the last one shown", async () => {
+    await smaller(24);
+    await similarity(page, 24);
+    const asked = await page.evaluate(async () => {
+      const { engine } = globalThis.dsrEdgeface;
+      const upscale = engine.upscale.bind(engine);
+      let count = 0;
+      engine.upscale = (pixels) => (count++, upscale(pixels));
+      const slider = document.querySelector<HTMLInputElement>("#size")!;
+      for (let size = 40; size >= 17; size--) {
+        slider.value = String(size);
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+      const busy = document.querySelector("#answer")!.getAttribute("aria-busy");
+      while (document.querySelector("#answer")!.hasAttribute("aria-busy")) {
+        await new Promise((next) => setTimeout(next, 20));
+      }
+      engine.upscale = upscale;
+      return { busy, count };
+    });
+    expect(asked.busy).toBe("true");
+    expect(asked.count).toBeLessThanOrEqual(2); // the first size and the last
+    await similarity(page, 17);
+  });
 });
 
 describe("the webcam", () => {
@@ -111,6 +162,27 @@ describe("the webcam", () => {
     await page.waitForSelector("#first:not([aria-busy])");
     expect(await page.textContent("#first .note")).toContain("one face");
     expect(await page.evaluate(() => (document.querySelector("video") as HTMLVideoElement).srcObject)).toBeNull();
+  });
+
+  test("is followed when it is turned", async () => {
+    await page.locator("#first button", { hasText: "Webcam" }).click();
+    await page.locator("#camera-note", { hasText: "In view" }).waitFor();
+    await page.evaluate(() => {
+      const video = document.querySelector("video")!;
+      Object.defineProperty(video, "videoWidth", { value: 480, configurable: true });
+      Object.defineProperty(video, "videoHeight", { value: 640, configurable: true });
+    });
+    await page.waitForFunction(() => {
+      const { width, height } = document.querySelector<HTMLCanvasElement>("#camera-boxes")!;
+      return width === 480 && height === 640;
+    });
+    await page.evaluate(() => {
+      const video = document.querySelector("video") as { videoWidth?: number; videoHeight?: number };
+      delete video.videoWidth; // of this one element: its class has them still
+      delete video.videoHeight;
+    });
+    await page.keyboard.press("Escape");
+    expect(await page.locator("#camera").isVisible()).toBe(false);
   });
 
   test("may be closed without a picture", async () => {
@@ -156,6 +228,27 @@ describe("without the network", () => {
     await page.locator("button[aria-label='Forget Ann']").click();
     expect(await page.locator(".people li").count()).toBe(1);
     await seen.context.setOffline(false);
+  });
+
+  test("one press of Enter enrols, and the next name may be typed at once", async () => {
+    await page.fill("#person-name", "Cleo");
+    const left = await page.evaluate(() => {
+      const field = document.querySelector<HTMLInputElement>("#person-name")!;
+      const press = (more: KeyboardEventInit): void => {
+        field.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true, ...more }));
+      };
+      press({ repeat: true });
+      press({ isComposing: true });
+      const before = field.value;
+      press({});
+      const after = field.value;
+      field.value = "Dan";
+      return [before, after];
+    });
+    expect(left).toEqual(["Cleo", ""]);
+    await page.locator("#people .note", { hasText: "Cleo is enrolled" }).waitFor();
+    expect(await page.inputValue("#person-name")).toBe("Dan");
+    await page.locator(".people li", { hasText: "Cleo" }).getByText("one face").waitFor();
   });
 });
 

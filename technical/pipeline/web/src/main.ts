@@ -7,24 +7,26 @@ import { compare, FacePreparer, type Comparison, type Method, type PreparedFace 
 import { askForPhotos, showAnswer } from "./ui/answer";
 import { showCurve } from "./ui/curve";
 import { byId, make, messageOf } from "./ui/dom";
+import { latestOnly } from "./ui/latest";
 import { watchRequests } from "./ui/offline";
 import { PeoplePanel, type Source } from "./ui/people";
-import { PhotoSlot } from "./ui/photo_slot";
+import { PhotoSlot, refuseOtherDrops } from "./ui/photo_slot";
 import { readPhoto } from "./ui/pictures";
 import { showSmallFaces } from "./ui/small_faces";
 
 const UNREDUCED = 65; // the slider's right end
+const NAMES: Readonly<Record<Provider, string>> = { webgpu: "WebGPU", wasm: "WebAssembly (SIMD)" };
 
 const engine = new EngineClient();
 const preparer = new FacePreparer(engine);
 const slider = byId("size", HTMLInputElement);
 const which = byId("which", HTMLSelectElement);
 const dsr = byId("dsr", HTMLInputElement);
+const answer = byId("answer", HTMLElement);
 const slots = (["first", "second"] as const).map((id) => new PhotoSlot(byId(id, HTMLElement), engine, refresh));
 
 let loaded: Loaded | null = null;
 let people: PeoplePanel | null = null;
-let turn = 0;
 
 /** For the browser's console, and the tests: the same functions that the page uses. */
 const api = { engine, readPhoto };
@@ -48,33 +50,39 @@ function prepared(at: number, face: FoundFace | null): Promise<PreparedFace> | n
   return face === null ? null : preparer.prepare(face, sizeFor(at));
 }
 
-/** Compute and show everything again; what a later call shows is not overwritten by an earlier one. */
+/** Compute and show everything again, once what is being computed is done. */
 function refresh(): void {
   showSize();
   people?.clearAnswers();
-  const mine = ++turn;
-  void update(() => mine === turn);
+  answer.setAttribute("aria-busy", "true"); // what is shown there is of an earlier setting
+  updateLatest();
 }
 
-async function update(current: () => boolean): Promise<void> {
-  const card = byId("answer", HTMLElement);
+const updateLatest = latestOnly(async (current) => {
   try {
-    const faces = await Promise.all(slots.map((slot, at) => prepared(at, slot.face)));
-    if (!current() || loaded === null) return;
-    showSmallFaces(byId("small-faces", HTMLElement), slots.map((slot, at) => [slot.called, faces[at]] as const));
-    const [first, second] = faces;
-    if (first === null || second === null) {
-      const missing = slots.filter((slot) => slot.face === null).map((slot) => slot.called.toLowerCase());
-      askForPhotos(card, `Still needed: a face in the ${missing.join(" and in the ")}.`);
-      drawCurve(null);
-      return;
-    }
-    const found = compare(first, second, way(), loaded.manifest.thresholds);
-    showAnswer(card, found);
-    drawCurve(found);
+    await update();
   } catch (error) {
-    if (current()) askForPhotos(card, messageOf(error));
+    if (current()) askForPhotos(answer, messageOf(error));
   }
+  if (current()) answer.removeAttribute("aria-busy");
+});
+
+async function update(): Promise<void> {
+  const picked = slots.map((slot) => slot.face);
+  const faces = await Promise.all(picked.map((face, at) => prepared(at, face)));
+  // Of a slider that is dragged, sizes on the way may be shown; of faces, only those that are picked still.
+  if (loaded === null || slots.some((slot, at) => slot.face !== picked[at])) return;
+  showSmallFaces(byId("small-faces", HTMLElement), slots.map((slot, at) => [slot.called, faces[at]] as const));
+  const [first, second] = faces;
+  if (first === null || second === null) {
+    const missing = slots.filter((slot) => slot.face === null).map((slot) => slot.called.toLowerCase());
+    askForPhotos(answer, `Still needed: a face in the ${missing.join(" and in the ")}.`);
+    drawCurve(null);
+    return;
+  }
+  const found = compare(first, second, way(), loaded.manifest.thresholds);
+  showAnswer(answer, found);
+  drawCurve(found);
 }
 
 function drawCurve(found: Comparison | null): void {
@@ -117,9 +125,17 @@ function showModels({ manifest, provider, agreement }: Loaded): void {
     ]),
   ];
   byId("dsr-below", HTMLElement).textContent = String(manifest.crops.dsr_below);
-  byId("models", HTMLDListElement).append(
+  byId("models", HTMLDListElement).replaceChildren(
     ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]),
   );
+}
+
+/** The graphics processor failed, and the processor took over. */
+function showMoved(now: Loaded): void {
+  loaded = now;
+  byId("status", HTMLElement).textContent = `The graphics processor failed; going on with ${NAMES[now.provider]}.`;
+  document.documentElement.dataset["ready"] = now.provider;
+  showModels(now);
 }
 
 /** `?provider=wasm` or `?provider=webgpu` in the address: for comparing them. */
@@ -131,6 +147,8 @@ function wantedProvider(): Provider | null {
 async function start(): Promise<void> {
   const status = byId("status", HTMLElement);
   const began = performance.now();
+  refuseOtherDrops();
+  engine.onMoved(showMoved);
   for (const control of [slider, which, dsr]) control.addEventListener("input", refresh);
   try {
     const models = new URL("models/", document.baseURI).href;
@@ -144,7 +162,7 @@ async function start(): Promise<void> {
     return;
   }
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  status.textContent = `Ready after ${seconds} s, on ${loaded.provider === "webgpu" ? "WebGPU" : "WebAssembly (SIMD)"}.`;
+  status.textContent = `Ready after ${seconds} s, on ${NAMES[loaded.provider]}.`;
   byId("main", HTMLElement).removeAttribute("aria-busy");
   document.documentElement.dataset["ready"] = loaded.provider;
   showModels(loaded);

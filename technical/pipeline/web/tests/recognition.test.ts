@@ -86,6 +86,17 @@ describe("a face made smaller", () => {
     expect(small.ways.bicubic.face).toMatchObject({ resolution: 16, byDsr: false });
   });
 
+  test("is tried again after a failure", async () => {
+    let failures = 1;
+    const preparer = new FacePreparer({
+      ...networks,
+      upscale: (pixels) => (failures-- > 0 ? Promise.reject(new Error("device lost")) : networks.upscale(pixels)),
+    });
+    await expect(preparer.prepare(found, 16)).rejects.toThrow("device lost");
+    expect((await preparer.prepare(found, 16)).small?.low.width).toBe(16);
+    asked.length = 0;
+  });
+
   test("is not made larger than the photo has it", async () => {
     const whole = await new FacePreparer(networks).prepare(found, 50);
     expect(asked.splice(0)).toEqual(["other 112"]);

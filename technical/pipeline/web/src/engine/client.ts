@@ -17,6 +17,7 @@ export class EngineClient {
   private calls = 0;
   private stopped: Error | null = null; // why no call is answered any more
   private tell: (begun: number[]) => void = () => undefined;
+  private tellMoved: (loaded: Loaded) => void = () => undefined;
 
   constructor() {
     this.worker.addEventListener("message", ({ data }: MessageEvent<Reply>) => this.receive(data));
@@ -53,6 +54,11 @@ export class EngineClient {
     this.tell = tell;
   }
 
+  /** `tell` hears where the networks run once the graphics processor has failed. */
+  onMoved(tell: (loaded: Loaded) => void): void {
+    this.tellMoved = tell;
+  }
+
   private call(request: Request, say: (step: string) => void = () => undefined): Promise<unknown> {
     if (this.stopped !== null) return Promise.reject(this.stopped);
     const id = this.calls++;
@@ -65,6 +71,10 @@ export class EngineClient {
   private receive(reply: Reply): void {
     if ("requests" in reply) {
       this.tell(reply.requests);
+      return;
+    }
+    if ("moved" in reply) {
+      this.tellMoved(reply.moved);
       return;
     }
     const waiting = this.waiting.get(reply.id);

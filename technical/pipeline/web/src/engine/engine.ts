@@ -34,13 +34,25 @@ const LEAST_AGREEMENT = 0.999;
 const ON_GPU: readonly Network[] = ["edgeface", "dsr"]; // PNet gets another size every time: WASM is faster
 
 export class Engine {
+  /** The same on the processor, for when the graphics processor fails; null where there is nothing else to turn to. */
+  private spare: (() => Promise<Ready | null>) | null = null;
+
   private constructor(
     private readonly manifest: Manifest,
-    private readonly sessions: ReadonlyMap<Network, Session>,
+    private sessions: ReadonlyMap<Network, Session>,
+    private readonly moved: (loaded: Loaded) => void,
   ) {}
 
-  /** Read all networks from `folder` and try them, on `wanted` if there is one. `say` is told what is being done. */
-  static async load(folder: string, wanted: Provider | null, say: (step: string) => void): Promise<Ready> {
+  /**
+   * Read all networks from `folder` and try them, on `wanted` if there is one. `say` is told what is being done, and
+   * `moved` where the networks run once the graphics processor has failed.
+   */
+  static async load(
+    folder: string,
+    wanted: Provider | null,
+    say: (step: string) => void,
+    moved: (loaded: Loaded) => void,
+  ): Promise<Ready> {
     say("Loading the models");
     const [manifest, runtime] = await Promise.all([readManifest(folder), startRuntime(wanted)]);
     const models: Models = Object.entries(manifest.files).map(([name, file]) => ({
@@ -50,8 +62,11 @@ export class Engine {
     void Promise.allSettled(models.map((model) => model.bytes)); // an error is met where its model is opened
     for (const provider of runtime.gpu ? (["webgpu", "wasm"] as const) : (["wasm"] as const)) {
       say(provider === "webgpu" ? "Preparing the graphics processor" : "Preparing the processor");
-      const found = await attempt(manifest, models, runtime, provider);
-      if (found !== null) return found;
+      const open = (on: Provider): Promise<Engine> => Engine.open(manifest, models, runtime, on, moved);
+      const found = await attempt(manifest, open, provider);
+      if (found === null) continue;
+      if (provider === "webgpu") found.engine.spare = () => attempt(manifest, open, "wasm");
+      return found;
     }
     throw new Error(
       "the networks give other embeddings here than in Python, so no answer could be trusted. Try another browser.",
@@ -63,16 +78,25 @@ export class Engine {
     models: Models,
     runtime: Runtime,
     provider: Provider,
+    moved: (loaded: Loaded) => void,
   ): Promise<Engine> {
     const sessions = new Map<Network, Session>();
-    for (const { name, bytes } of models) {
-      sessions.set(name, await runtime.open(await bytes, ON_GPU.includes(name) ? provider : "wasm"));
+    const engine = new Engine(manifest, sessions, moved);
+    try {
+      for (const { name, bytes } of models) {
+        sessions.set(name, await runtime.open(await bytes, ON_GPU.includes(name) ? provider : "wasm"));
+      }
+    } catch (error) {
+      await engine.close();
+      throw error;
     }
-    return new Engine(manifest, sessions);
+    return engine;
   }
 
+  /** Release what can be released: a graphics processor that was lost may refuse. */
   async close(): Promise<void> {
-    await Promise.all([...this.sessions.values()].map((session) => session.close()));
+    const closed = await Promise.allSettled([...this.sessions.values()].map((session) => session.close()));
+    for (const one of closed) if (one.status === "rejected") console.warn("a session was not released: ", one.reason);
   }
 
   /** All faces of a photo, the surest first. */
@@ -114,10 +138,32 @@ export class Engine {
     return faces.map((face, at) => ({ ...face, landmarks: landmarks[at] }));
   }
 
-  private run(name: Network, input: Float32Array | Uint8Array, dims: readonly number[]): Promise<Tensors> {
+  private async run(name: Network, input: Float32Array | Uint8Array, dims: readonly number[]): Promise<Tensors> {
     const session = this.sessions.get(name);
     if (session === undefined) throw new Error(`models.json names no file for '${name}'`);
-    return session.run(input, dims);
+    try {
+      return await session.run(input, dims);
+    } catch (error) {
+      if (this.spare === null || !ON_GPU.includes(name)) throw error;
+      console.warn("WebGPU was left: ", error);
+      await this.move(this.spare);
+      return this.run(name, input, dims);
+    }
+  }
+
+  /** To the processor: a browser takes the graphics processor away when its driver starts again, or after a sleep. */
+  private async move(spare: () => Promise<Ready | null>): Promise<void> {
+    const ready = await spare().catch((error: unknown) => {
+      console.warn("wasm was left: ", error);
+      return null;
+    });
+    if (ready === null) {
+      throw new Error("the graphics processor failed, and the processor cannot take over. Load the page again.");
+    }
+    await this.close();
+    this.sessions = ready.engine.sessions;
+    this.spare = null;
+    this.moved(ready.loaded);
   }
 
   private readonly networks: Networks = {
@@ -136,23 +182,21 @@ export class Engine {
 /** An engine on `provider`, or null where it cannot be opened or gives other embeddings than Python. */
 async function attempt(
   manifest: Manifest,
-  models: Models,
-  runtime: Runtime,
+  open: (provider: Provider) => Promise<Engine>,
   provider: Provider,
 ): Promise<Ready | null> {
-  let engine: Engine;
-  let agreement: number;
+  let engine: Engine | null = null;
   try {
-    engine = await Engine.open(manifest, models, runtime, provider);
-    agreement = await agreementOf(engine, manifest);
+    engine = await open(provider);
+    const agreement = await agreementOf(engine, manifest);
+    if (agreement >= LEAST_AGREEMENT) return { engine, loaded: { manifest, provider, agreement } };
+    console.warn(`${provider} was left: its embeddings have a cosine of ${agreement} to Python's`);
+    await engine.close();
   } catch (error) {
+    await engine?.close();
     if (provider === "wasm") throw error;
     console.warn("WebGPU was left: ", error);
-    return null;
   }
-  if (agreement >= LEAST_AGREEMENT) return { engine, loaded: { manifest, provider, agreement } };
-  console.warn(`${provider} was left: its embeddings have a cosine of ${agreement} to Python's`);
-  await engine.close();
   return null;
 }
 

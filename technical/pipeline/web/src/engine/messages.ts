@@ -1,6 +1,7 @@
 /** What the page and the engine's thread say to one another. */
 
 import type { RgbImage } from "../vision/image";
+import type { Loaded } from "./engine";
 import type { Provider } from "./sessions";
 
 export type Request =
@@ -15,6 +16,8 @@ export type Call = Request & { readonly id: number };
 export type Reply =
   /** When the worker's requests began, in milliseconds since 1970. */
   | { readonly requests: number[] }
+  /** The graphics processor failed; the networks run as told here from now on. */
+  | { readonly moved: Loaded }
   | { readonly id: number; readonly step: string }
   | { readonly id: number; readonly value: unknown }
   | { readonly id: number; readonly error: string };

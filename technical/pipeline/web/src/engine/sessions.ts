@@ -19,19 +19,26 @@ export interface Session {
 
 /** Of WebGPU, what is asked here. */
 interface GpuAdapter {
-  readonly info: { readonly isFallbackAdapter?: boolean; readonly architecture: string };
+  /** Since Chromium 127; WebGPU came with 113. */
+  readonly info?: { readonly isFallbackAdapter?: boolean; readonly architecture: string };
+  /** Where Chromium had it before. */
+  readonly isFallbackAdapter?: boolean;
 }
 interface GpuNavigator {
   readonly gpu?: { requestAdapter(): Promise<GpuAdapter | null> };
 }
 
 /** Whether there is WebGPU, and a graphics processor behind it: one in software is slower than WASM. */
-async function hasGpu(inSoftwareToo: boolean): Promise<boolean> {
-  const { gpu } = navigator as GpuNavigator;
-  const adapter = await gpu?.requestAdapter().catch(() => null);
-  if (adapter === undefined || adapter === null) return false;
-  const inSoftware = adapter.info.isFallbackAdapter === true || adapter.info.architecture === "swiftshader";
-  return inSoftwareToo || !inSoftware;
+export async function hasGpu(inSoftwareToo: boolean): Promise<boolean> {
+  try {
+    const adapter = await (navigator as GpuNavigator).gpu?.requestAdapter();
+    if (adapter === undefined || adapter === null) return false;
+    const fallback = adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter ?? false;
+    return inSoftwareToo || !(fallback || adapter.info?.architecture === "swiftshader");
+  } catch (error) {
+    console.warn("WebGPU was left: ", error); // WASM does the same work
+    return false;
+  }
 }
 
 /** The runtime for `wanted`, or for what is fastest here. */

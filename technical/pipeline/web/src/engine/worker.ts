@@ -7,7 +7,8 @@ let engine: Promise<Engine> | null = null;
 
 async function answer(call: Call): Promise<unknown> {
   if (call.method === "load") {
-    const loading = Engine.load(call.folder, call.wanted, (step) => post({ id: call.id, step }));
+    const say = (step: string): void => post({ id: call.id, step });
+    const loading = Engine.load(call.folder, call.wanted, say, (moved) => post({ moved }));
     engine = loading.then((done) => done.engine);
     return (await loading).loaded;
   }

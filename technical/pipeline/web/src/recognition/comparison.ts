@@ -50,8 +50,11 @@ export class FacePreparer {
     const wanted = size !== null && size < found.face.resolution ? size : 0;
     const sizes = this.known.get(found) ?? new Map<number, Promise<PreparedFace>>();
     this.known.set(found, sizes);
-    const prepared = sizes.get(wanted) ?? this.compute(found, wanted);
+    const known = sizes.get(wanted);
+    if (known !== undefined) return known;
+    const prepared = this.compute(found, wanted);
     sizes.set(wanted, prepared);
+    prepared.catch(() => sizes.delete(wanted)); // what failed once may succeed when it is asked for again
     return prepared;
   }
 

@@ -68,20 +68,19 @@ async function boxFaces(
   const canvas = byId("camera-boxes", HTMLCanvasElement);
   const context = canvas.getContext("2d");
   if (context === null) return;
-  const [width, height] = [video.videoWidth, video.videoHeight];
-  const scale = Math.min(1, LIVE_WIDTH / width);
-  Object.assign(canvas, { width, height });
   while (open()) {
+    const { videoWidth: width, videoHeight: height } = video; // others once the device is turned
+    const scale = Math.min(1, LIVE_WIDTH / width);
     const seen = pixelsOf(video, Math.round(width * scale), Math.round(height * scale), "The webcam's picture");
     const faces = await engine.find(seen);
     if (!open()) break;
-    context.clearRect(0, 0, width, height);
+    Object.assign(canvas, { width, height }); // which clears it, too
     drawFaces(context, faces, 1 / scale, () => true);
     const words = `In view: ${counted(faces.length)}. Pictures stay in this tab.`;
     if (note.textContent !== words) note.textContent = words; // a screen reader says it once
     await new Promise((next) => requestAnimationFrame(next));
   }
-  context.clearRect(0, 0, width, height);
+  context.clearRect(0, 0, canvas.width, canvas.height);
 }
 
 async function openCamera(): Promise<MediaStream> {

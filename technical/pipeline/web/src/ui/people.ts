@@ -34,7 +34,9 @@ export class PeoplePanel {
     this.source.append(...sources.map((source, at) => make("option", { value: at }, source.called)));
     enrol.addEventListener("click", () => void this.say(() => this.enrol()));
     this.name.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") void this.say(() => this.enrol());
+      // Held down, it repeats; while an input method composes, it chooses a word.
+      if (event.key !== "Enter" || event.repeat || event.isComposing) return;
+      void this.say(() => this.enrol());
     });
     identify.addEventListener("click", () => void this.say(() => this.identify()));
     card.append(
@@ -76,11 +78,17 @@ export class PeoplePanel {
 
   private async enrol(): Promise<string> {
     const { face } = this.chosen;
+    const typed = this.name.value;
     if (face === null) throw new Error(`${this.chosen.called}: there is no face yet. Choose a photo above.`);
-    if (this.name.value.trim() === "") throw new Error("Give the person a name.");
-    const name = this.gallery.enrol(this.name.value, await this.chosen.embedded(face));
-    this.name.value = "";
-    return `${name} is enrolled for this visit.`;
+    if (typed.trim() === "") throw new Error("Give the person a name.");
+    this.name.value = ""; // before the wait, in which the next name may be typed
+    try {
+      const name = this.gallery.enrol(typed, await this.chosen.embedded(face));
+      return `${name} is enrolled for this visit.`;
+    } catch (error) {
+      if (this.name.value === "") this.name.value = typed;
+      throw error;
+    }
   }
 
   private async identify(): Promise<string> {

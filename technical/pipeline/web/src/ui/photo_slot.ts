@@ -15,6 +15,8 @@ export class PhotoSlot {
   private picked = 0;
   private turn = 0;
   private photo: HTMLCanvasElement | null = null;
+  /** What was chosen last: a file is read again, so that its pixels are not kept twice. */
+  private last: { readonly read: () => Promise<RgbImage>; readonly name: string } | null = null;
   private readonly view = make("div", { class: "view" });
   private readonly note = make("p", { class: "note soft", role: "status" });
   private readonly chooser = make("fieldset", { class: "faces" });
@@ -37,6 +39,9 @@ export class PhotoSlot {
       input.value = ""; // so that the same file may be chosen again
     });
     webcam.addEventListener("click", () => void this.fromCamera());
+    this.aligned.addEventListener("change", () => {
+      if (this.last !== null) void this.show(this.last.read, this.last.name);
+    });
     root.append(
       make("h3", {}, this.called),
       make("div", { class: "buttons" }, make("label", { class: "file" }, "Choose a photo", input), webcam),
@@ -57,6 +62,7 @@ export class PhotoSlot {
   /** Read a photo, find its faces and show them. */
   async show(read: () => Promise<RgbImage>, name: string): Promise<void> {
     const turn = ++this.turn;
+    this.last = { read, name };
     this.clear(`Looking for faces in ${name}…`);
     this.root.setAttribute("aria-busy", "true");
     this.changed();
@@ -143,6 +149,17 @@ export class PhotoSlot {
       if (file) void this.show(() => readPhoto(file, file.name), file.name);
     });
   }
+}
+
+/** A file or link dropped beside a slot is not opened in place of the page: the people enrolled would be lost. */
+export function refuseOtherDrops(): void {
+  const refuse = (event: DragEvent): void => {
+    const field = event.target instanceof HTMLInputElement && event.target.type === "text";
+    const file = event.dataTransfer?.types.includes("Files") ?? false;
+    if (!field || file) event.preventDefault(); // words may be dragged into a field
+  };
+  document.addEventListener("dragover", refuse);
+  document.addEventListener("drop", refuse);
 }
 
 /** The face with the largest box: whom a photo is of, more often than not. */
