@@ -34,6 +34,8 @@ RESULTS = None  # results.json of a finished study; None: the committed one, if 
 EPOCHS, SEEDS, VARIANT = 12, (0, 1), "edgeface_tiny"  # of the study that this notebook runs
 
 # %%
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 
 from common.files import read_json
@@ -79,7 +81,7 @@ plt.show()
 
 # %%
 file = RESULTS or committed_results("gamma")
-measured = read_json(file) if file is not None else None
+measured = read_json(Path(file)) if file is not None else None
 print(markdown(measured) if measured else "No committed results: only the small study below.")
 
 # %% [markdown]

@@ -14,6 +14,7 @@ import pytest
 from nbclient import NotebookClient
 
 from common.errors import UserError
+from common.files import read_json
 from common.images import write_png
 from facial_rec.faceset import FaceSet
 from pipeline import walkthrough
@@ -81,6 +82,16 @@ def test_it_runs(script: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -
     plt.close("all")
 
 
+@pytest.mark.parametrize(("name", "what"), [("gamma_comparison", "gamma"), ("loss_comparison", "losses")])
+def test_results_may_be_given_as_text(name: str, what: str, tiny: Path, tmp_path: Path) -> None:
+    text, _, _ = (FOLDER / f"{name}.py").read_text().partition("# ## A study of your own")
+    results = FOLDER / "results" / f"{what}.json"
+    script = tmp_path / "given.py"
+    script.write_text(text.replace("RESULTS = None", f"RESULTS = {str(results)!r}"))
+    assert runpy.run_path(str(script))["measured"] == read_json(results)
+    plt.close("all")
+
+
 def test_the_ipynb_runs_in_a_kernel(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MPLBACKEND")  # the kernel has its own
     notebook = nbformat.read(FOLDER / "inference.ipynb", as_version=4)
@@ -110,6 +121,22 @@ def test_own_faces_are_split_by_person_once(
     assert (again.edgeface, again.dsr) == (DEFAULT_EDGEFACE, DEFAULT_DSR)
     walkthrough.materials(tmp_path / "mine")
     assert "Splitting" not in capsys.readouterr().out
+    walkthrough.write_png(tmp_path / "mine" / "p0" / "0.png", walkthrough._pattern(0, 7))  # aligned anew
+    anew = walkthrough.materials(tmp_path / "mine")
+    assert "Splitting" in capsys.readouterr().out
+    assert anew.train != given.train
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_mark_changes_with_the_images(tmp_path: Path, split: str) -> None:
+    places = {name: tmp_path / name for name in walkthrough.SPLITS}
+    for place in places.values():
+        write_png(place / "a" / "1.png", walkthrough._pattern(0, 0))
+    given = walkthrough.Materials(**places, edgeface="", dsr="", note="")
+    before = given.mark
+    assert given.mark == before
+    write_png(places[split] / "a" / "1.png", walkthrough._pattern(0, 1))
+    assert given.mark != before
 
 
 def test_examples_need_two_people(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import platform
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Config:
     seed: int = 0
     """Seed of the resampling, and of pairs that are drawn from folders."""
     json: Path | None = None
-    """File to write the figures to, as fractions."""
+    """File to write the figures to, as fractions; anew after each set."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Subject:
 
 def main(cfg: Config) -> dict[str, Any]:
     """Print the tables, write `cfg.json` if given, and return what it holds."""
-    for name, least in (("rounds", 0), ("bootstrap", 0), ("threads", 1)):
+    for name, least in (("rounds", 0), ("bootstrap", 0), ("seed", 0), ("threads", 1)):
         if getattr(cfg, name) < least:
             raise UserError(f"--{name} must be at least {least}, found {getattr(cfg, name)}.")
     if not cfg.edgeface or len(set(cfg.edgeface)) < len(cfg.edgeface):
@@ -103,7 +103,11 @@ def main(cfg: Config) -> dict[str, Any]:
     }
     print_costs(result, cfg)
     if cfg.sets:
-        result["verification"] = accuracies(subjects, cfg, device)
+        result["verification"] = []
+        for measured in accuracies(subjects, cfg, device):
+            result["verification"] += measured
+            if cfg.json is not None:
+                write_json(cfg.json, result)  # a kill loses the set it comes in, and no other
         print_accuracies(result["verification"], cfg)
     if cfg.json is not None:
         write_json(cfg.json, result)
@@ -178,12 +182,14 @@ def _traced(network: nn.Module, face: Tensor) -> Callable[[Tensor], Tensor]:
         return torch.jit.freeze(torch.jit.trace(network, face))
 
 
-def accuracies(subjects: list[Subject], cfg: Config, device: torch.device) -> list[dict[str, Any]]:
-    """Every verification figure of every network on every set, with intervals."""
+def accuracies(subjects: list[Subject], cfg: Config, device: torch.device) -> Iterator[list[dict[str, Any]]]:
+    """Set by set, every verification figure of every network, with intervals.
+
+    Raises UserError for names with `cfg.gamma`, which have no weights, and for sets that cannot be read.
+    """
     if cfg.gamma is not None:
         raise UserError("--sets needs weights, and a name with --gamma has none: give the file that was trained so.")
     embedders = {subject.name: load_embedder(subject.path or subject.name, device) for subject in subjects}
-    found = []
     called = [path.name for path in cfg.sets]
     for path in cfg.sets:
         source, pairs = load_trials(path, seed=cfg.seed)
@@ -195,15 +201,16 @@ def accuracies(subjects: list[Subject], cfg: Config, device: torch.device) -> li
         (people,), _ = number_subjects([owners[name] for name in names])
         resampler = PairResampler(people[first], people[second], cfg.bootstrap, cfg.seed)
         pixels = read_pixels(source, names)
+        label = path.name if called.count(path.name) == 1 else str(path)
+        found = []
         for name, embedder in embedders.items():
             vectors = embed_pixels(embedder.network, pixels, device, show=True)
             scores = cosine_pairs(vectors[first], vectors[second])
             comparisons = Comparisons(scores, pairs.genuine, pairs.fold_numbers)
             counts = {"genuine": int(pairs.genuine.sum()), "impostor": int((~pairs.genuine).sum())}
             measured = entry(comparisons, THRESHOLD, comparisons.replicate(resampler, THRESHOLD))
-            label = path.name if called.count(path.name) == 1 else str(path)
             found.append({"recogniser": name, "set": label, "pairs": counts, **measured})
-    return found
+        yield found
 
 
 def print_costs(result: Mapping[str, Any], cfg: Config) -> None:

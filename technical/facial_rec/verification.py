@@ -97,9 +97,12 @@ class Comparisons:
         }
 
     def histogram(self) -> dict[str, list[float] | list[int]]:
-        """How many pairs of each kind lie in each of 60 equal bins between the lowest and the highest score."""
+        """How many pairs of each kind lie in each of 60 equal bins between the lowest and the highest score.
+
+        The bins cover 0.001 at least, so that their edges differ in the six digits they are given with.
+        """
         low, high = float(self.scores.min()), float(self.scores.max())
-        edges = np.linspace(low, high if high > low else low + 1e-3, HISTOGRAM_BINS + 1)
+        edges = np.linspace(low, high if high - low >= 1e-3 else low + 1e-3, HISTOGRAM_BINS + 1)
         counts = {
             name: np.histogram(self.scores[kind], edges)[0].tolist()
             for name, kind in (("genuine", self.genuine), ("impostor", ~self.genuine))

@@ -31,7 +31,8 @@ def print_calibration(
     print(_threshold_table(rows))
     print("\n'used' marks the method in the file. Held out: thresholds chosen without the people they are tried on.")
     print(f"\nAt one threshold of {DEFAULT_THRESHOLD} for all sizes\n\n{_default_table(rows)}")
-    print("\nIn brackets: 95 % intervals from resampled people.")
+    if any(value is not None for _, row in rows for name, value in row.items() if name.endswith("_ci95")):
+        print("\nIn brackets: 95 % intervals from resampled people.")
     if has_few([row for _, row in rows]):
         print(FOOTNOTE)
     for reason in _reasons(rows):

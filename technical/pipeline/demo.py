@@ -10,6 +10,7 @@ and the only DSR is the one trained here. Killed and started again, it goes on w
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,15 +120,20 @@ def _check_or_clear(cfg: Config) -> None:
             raise UserError(f"{cfg.out} holds something else than a demo: choose another --out.")
         made = {key: value for key, value in read_json(marker).items() if key not in every_time}
         if cfg.again or made != settings:
-            _remove(cfg.out)
+            _clear(cfg.out, marker)
     write_json(marker, settings)
 
 
-def _remove(folder: Path) -> None:
-    import shutil
-
+def _clear(folder: Path, marker: Path) -> None:
+    """Remove everything; the marker last, and till then one that fits no settings: a kill leaves a demo to clear."""
     print(f"[demo] {folder} was made with other settings or is to be made anew: starting over")
-    shutil.rmtree(folder)
+    write_json(marker, {})
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != marker:
+            path.unlink()
+    marker.unlink()
 
 
 def _made_faces(cfg: Config) -> Path:

@@ -19,6 +19,7 @@ import numpy as np
 import tyro
 
 from common import cli
+from common.errors import UserError
 from common.files import write_json
 from common.paths import find_dataset
 from facial_rec.faceset import FaceSet
@@ -98,6 +99,8 @@ def main(cfg: Config) -> dict[str, Any]:
     check_settings(cfg.threshold, cfg.bootstrap, cfg.seed)
     for size in cfg.vlr_size:
         check_size(size, "--vlr-size")
+    if not cfg.sets:
+        raise UserError("--sets is empty: expected closed, open or both.")
     faces = FaceSet(find_dataset(cfg.images))
     chosen = some_people(faces.faces, cfg.limit)
     splits = [

@@ -45,6 +45,7 @@ REALISTIC: tuple[Degradation, ...] = ("realistic-mild", "realistic-medium", "rea
 OTHER_SIZES = (16, 24, 32)
 LARGE = "dsr_large.pt"
 MIRRORED = "dsr_mirrored.pt"
+DRAWN = "drawn by dsr.synthetic"  # how the meta.json of a synthetic set says where it comes from
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Config:
     mirrored: str = MIRRORED
     """The DSR averaged over both mirror images, looked up in checkpoints/ too; none: leave it out."""
     synthetic: Path = Path("runs/reference_synthetic")
-    """Folder for the synthetic set, where LFW is not there."""
+    """Folder for the synthetic set, where LFW is not there; one that is there may be drawn anew."""
     synthetic_people: int = 40
     """People to draw for it."""
     bootstrap: int = 1000
@@ -137,10 +138,12 @@ def check_files() -> list[dict[str, Any]]:
 
 
 def synthetic(cfg: Config) -> dict[str, Any]:
-    """The people of a synthetic test set at 16 pixels, by bicubic and by the shipped chain; drawn if not there."""
-    meta, wanted = cfg.synthetic / "test_processed" / "meta.json", (cfg.synthetic_people, cfg.seed)
-    options = read_json(meta).get("options", {}) if meta.is_file() else {}
-    if (options.get("identities"), options.get("seed")) != wanted:
+    """The people of a synthetic test set at 16 pixels, by bicubic and by the shipped chain; drawn if not there.
+
+    Raises UserError where the test set in `cfg.synthetic` is of other faces.
+    """
+    options = _options_drawn_with(cfg.synthetic / "test_processed")
+    if (options.get("identities"), options.get("seed")) != (cfg.synthetic_people, cfg.seed):
         drawn = Synthetic(cfg.synthetic_people, val_fraction=0.0, test_fraction=0.95, seed=cfg.seed, out=cfg.synthetic)
         make_synthetic(replace(drawn, overwrite=True), leave=frozenset({"train"}))
     return evaluate_dataset.main(
@@ -153,6 +156,22 @@ def synthetic(cfg: Config) -> dict[str, Any]:
             threads=cfg.threads,
         )
     )
+
+
+def _options_drawn_with(folder: Path) -> dict[str, Any]:
+    """Those of the synthetic set in `folder`, none where nothing is there. UserError for what is no such set."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return {}
+    file = folder / "meta.json"
+    meta = read_json(file) if file.is_file() else {}
+    source = meta.get("source") if isinstance(meta, dict) else None
+    if not str(source).startswith(DRAWN):
+        found = f"says {source!r}" if file.is_file() else "is missing"
+        raise UserError(
+            f"{folder} would be overwritten and is no synthetic set: its meta.json {found}, expected the source "
+            f"{DRAWN!r}. Move it away, or give another --synthetic."
+        )
+    return dict(meta.get("options", {}))
 
 
 class _Measured:

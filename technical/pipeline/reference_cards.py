@@ -141,7 +141,7 @@ def _edgeface_card(results: Mapping[str, Any], names: Names, history: Mapping[st
     about = (
         f"EdgeFace-XXS, fine-tuned on what `dsr.pt` makes of small faces; aligned 112x112 RGB faces to 512 numbers, "
         f"compared by cosine. {parameters:,} parameters, float32 state dict: {tuned['alpha']} of the fine-tuned "
-        f"weights and {1 - tuned['alpha']:.1f} of the original's, chosen on the validation people. It embeds both "
+        f"weights and {1 - tuned['alpha']:g} of the original's, chosen on the validation people. It embeds both "
         f"sides of a comparison: its embeddings and the original's do not mix.{_teachers(history)}{_normalised(tuned)} "
         f"sha256 `{sha256}`."
     )

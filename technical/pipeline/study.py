@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from common.files import read_json, write_json, write_text
 from common.paths import default_dataset, find_dataset
 from dsr.data import names_sha256
 from facial_rec.edgeface import count_parameters, variant_named
-from facial_rec.faceset import FaceSet
+from facial_rec.faceset import Face, FaceSet
 from facial_rec.identities import require_disjoint
 from facial_rec.operations import count_macs
 from facial_rec.pairs import PairList
-from facial_rec.sources import ImageSource
+from facial_rec.sources import ImageSource, StoreSource
 from facial_rec.trials import load_trials
 from facial_rec.weights import load_strictly, read_edgeface_state, recognise
 from pipeline.development_set import refuse_lfw
@@ -43,6 +44,7 @@ from pipeline.study_table import markdown
 from pipeline.study_training import Training
 
 FORMAT = "dsr-edgeface-study-1"
+LATER = ("vlr_size", "train_images_sha256", "val_images_sha256")  # which older studies did not note
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,16 @@ class Study:
     def open(cls, cfg: Config) -> Study:
         """Begin a study, or go on with the one in `cfg.out`.
 
-        Raises UserError for LFW, people who are in both sets, and a folder that holds a study with other settings.
+        Raises UserError for LFW, people who are in both sets, and a folder that holds a study with other settings or
+        of other images.
         """
         runs, out = runs_of(cfg.what, cfg.seeds), cfg.out or Path("runs") / f"study_{cfg.what}"
         set_threads(cfg.threads)
         train_root, val_root = _root(cfg.train_root, "train"), _root(cfg.val_root, "val")
         train, val = FaceSet(train_root), FaceSet(val_root)
         _check_people(train, val, cfg.unlabelled)
-        source, pairs = load_trials(val_root)
-        used = [face for face in train.faces if face.subject not in cfg.unlabelled]
+        source, pairs = load_trials(val_root, left_out=cfg.unlabelled)
+        used, validated_on = _labelled(train, cfg.unlabelled), _labelled(val, cfg.unlabelled)
         data = {
             "variant": cfg.variant,
             "batch_size": cfg.batch_size,
@@ -146,7 +149,10 @@ class Study:
             "train_faces": len(used),
             "train_people": len({face.subject for face in used}),
             "train_names_sha256": names_sha256(used),
-            "val_names_sha256": names_sha256(val.faces),
+            "val_names_sha256": names_sha256(validated_on),
+            "train_images_sha256": images_sha256(StoreSource(train.store, [face.name for face in used])),
+            "val_images_sha256": images_sha256(source),
+            "vlr_size": cfg.vlr_size,
         }
         budget = {"epochs": cfg.epochs} if cfg.epochs else {"minutes": cfg.minutes}
         _check_same(out / "study.json", {"format": FORMAT, "what": cfg.what, **budget, **data})
@@ -180,8 +186,8 @@ class Study:
 
     def take_over(self, other: Path) -> None:
         """Take the results of equal runs from the study in `other`. Raises UserError for one that does not compare."""
-        mine, theirs = (read_json(folder / "study.json") for folder in (self.out, other))
-        if differing := sorted(key for key in mine if key != "what" and mine[key] != theirs.get(key)):
+        mine, theirs = _begun_with(self.out), _begun_with(other)
+        if differing := sorted(_differing(mine, theirs) - {"what"}):
             raise UserError(
                 f"--same-runs {other} was made with another {', '.join(differing)}: its runs do not compare."
             )
@@ -247,6 +253,12 @@ class Study:
         return self.out / run.name / "result.json"
 
 
+def images_sha256(source: ImageSource) -> str:
+    """Hexadecimal digest of the names of the images and of what is in them, in a folder the same as in a zip."""
+    lines = "".join(f"{name} {source.fingerprint(name)}\n" for name in sorted(source.names))
+    return sha256(lines.encode(errors="surrogateescape")).hexdigest()
+
+
 def cost_of(weights: Path) -> dict[str, int]:
     """Parameters, multiply-adds of one face, and bytes on disk."""
     state = read_edgeface_state(weights)
@@ -264,6 +276,10 @@ def _root(given: Path | None, split: str) -> Path:
     return find_dataset(given or default_dataset(split) or Path(f"dataset/{split}_processed"))
 
 
+def _labelled(faces: FaceSet, unlabelled: tuple[str, ...]) -> list[Face]:
+    return [face for face in faces.faces if face.subject not in unlabelled]
+
+
 def _check_people(train: FaceSet, val: FaceSet, unlabelled: tuple[str, ...]) -> None:
     for faces, option in ((train, "--train-root"), (val, "--val-root")):
         refuse_lfw(faces.root, faces.subjects, option)
@@ -271,17 +287,29 @@ def _check_people(train: FaceSet, val: FaceSet, unlabelled: tuple[str, ...]) -> 
 
 
 def _check_same(file: Path, settings: dict[str, Any]) -> None:
-    """Write the study's settings, or raise UserError where others stand."""
-    if not file.is_file():
-        write_json(file, settings)
-        return
-    found = read_json(file)
-    changed = [name for name in settings.keys() | found.keys() if settings.get(name) != found.get(name)]
-    if changed:
-        raise UserError(
-            f"{file} was begun with another {', '.join(sorted(changed))}: runs of both would not compare. Choose "
-            "another --out, or give the settings it was begun with."
-        )
+    """Write the study's settings, or raise UserError where others stand. An older study's are completed."""
+    if file.is_file():
+        if changed := _differing(settings, _begun_with(file.parent)):
+            raise UserError(
+                f"{file} was begun with another {', '.join(sorted(changed))}: runs of both would not compare. Choose "
+                "another --out, or give the settings and the images it was begun with."
+            )
+        if read_json(file).keys() >= settings.keys():
+            return
+    write_json(file, settings)
+
+
+def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> set[str]:
+    """What two studies do not have in common; what an older one, `theirs`, did not note counts as equal."""
+    unknown = set(LATER) - theirs.keys()
+    return {name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name)} - unknown
+
+
+def _begun_with(folder: Path) -> dict[str, Any]:
+    """What is noted of the study in `folder`: of an older one the low resolution stands in its results only."""
+    settings, results = read_json(folder / "study.json"), folder / "results.json"
+    older = {"vlr_size": read_json(results)["vlr_size"]} if "vlr_size" not in settings and results.is_file() else {}
+    return {**settings, **older}
 
 
 if __name__ == "__main__":

@@ -17,15 +17,17 @@ import numpy as np
 import torch
 
 from common.errors import UserError
-from common.images import ImageStore, RgbImage, write_png
+from common.images import RgbImage, write_png
 from common.paths import REPOSITORY_ROOT, find_dataset
 from dsr import prepare_dataset
 from dsr.checkpoint import save_dsr
 from dsr.model import Dsr, preset
 from facial_rec.edgeface import get_model
 from facial_rec.faceset import FaceSet
+from facial_rec.sources import StoreSource
 from pipeline import demo
 from pipeline.networks import DEFAULT_DSR, DEFAULT_EDGEFACE
+from pipeline.study import images_sha256
 
 SPLITS = ("train", "val", "test")
 TINY_PEOPLE = {"train": 10, "val": 12, "test": 12}
@@ -46,8 +48,8 @@ class Materials:
 
     @property
     def mark(self) -> str:
-        """Ten hex digits that change with the training faces, for the names of folders made from them."""
-        return _mark(self.train, FaceSet(self.train).store.names)
+        """Ten hex digits that change with the faces trained and validated on, for names of folders made from them."""
+        return _mark(self.train, self.val)
 
 
 def is_tiny() -> bool:
@@ -105,14 +107,16 @@ def read_faces(root: Path, names: Sequence[str]) -> list[RgbImage]:
     return [faces.read(by_name[name]) for name in names]
 
 
-def _mark(place: Path, names: Sequence[str]) -> str:
-    return sha256("\n".join([str(place.resolve()), *names]).encode(errors="surrogateescape")).hexdigest()[:10]
+def _mark(*places: Path) -> str:
+    """Ten hex digits that change with where the faces lie, their names, and what is in them."""
+    parts = [f"{place.resolve()}\n{images_sha256(StoreSource(FaceSet(place).store))}" for place in places]
+    return sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()[:10]
 
 
 def _own_splits(faces: Path) -> tuple[Path, Path, Path]:
     faces = find_dataset(faces)
     if not (faces / "train_processed").is_dir():
-        out = made_folder() / f"own_{_mark(faces, ImageStore(faces).names)}"
+        out = made_folder() / f"own_{_mark(faces)}"
         if not all((out / f"{split}_processed" / "meta.json").is_file() for split in SPLITS):
             print(f"Splitting {faces} by person into {out}, once")
             folder = prepare_dataset.Folder(source=(faces,), out=out, val_fraction=0.2, overwrite=True)

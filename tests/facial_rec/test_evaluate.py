@@ -17,7 +17,7 @@ import torch
 from common import cli
 from common.errors import UserError
 from common.images import RgbImage
-from facial_rec import evaluate
+from facial_rec import evaluate, reliability
 from facial_rec.bin_sets import write_bin
 from facial_rec.edgeface import EdgeFace
 from facial_rec.evaluate import Config, load_subject, main, state_bytes
@@ -88,8 +88,31 @@ def test_accuracy_on_every_set(
     assert "made.bin" in out
 
 
-def test_the_figures_are_those_of_the_scores(tiny: EdgeFace, float_file: Path, bin_set: Path) -> None:
-    """A set that the network tells apart entirely."""
+def test_a_kill_loses_no_set_that_was_measured(
+    float_file: Path, bin_set: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        """Stands for SIGKILL: nothing catches it."""
+
+    read = evaluate.read_pixels
+
+    def killed(source: Any, names: list[str]) -> torch.Tensor:
+        if source.label == str(people):
+            raise Killed
+        return read(source, names)
+
+    monkeypatch.setattr(evaluate, "read_pixels", killed)
+    out = tmp_path / "out.json"
+    with pytest.raises(Killed):
+        main(Config((str(float_file),), sets=(bin_set, people), rounds=0, bootstrap=0, json=out))
+    assert [one["set"] for one in json.loads(out.read_text())["verification"]] == ["made.bin"]
+
+
+def test_the_figures_are_those_of_the_scores(
+    tiny: EdgeFace, float_file: Path, bin_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set that the network tells apart entirely, of which the rule of 3 would withhold the AUC."""
+    monkeypatch.setattr(reliability, "LEAST_ERRORS", 0)
     found = main(Config((str(float_file),), sets=(bin_set,), rounds=0, bootstrap=0))["verification"][0]
     source, pairs = evaluate.load_trials(bin_set)
     embed = lambda name: tiny(torch.from_numpy(source.read(name)).permute(2, 0, 1)[None] / 127.5 - 1)[0]  # noqa: E731
@@ -97,9 +120,8 @@ def test_the_figures_are_those_of_the_scores(tiny: EdgeFace, float_file: Path, b
     genuine = [score for score, kind in zip(scores, pairs.genuine, strict=True) if kind]
     impostor = [score for score, kind in zip(scores, pairs.genuine, strict=True) if not kind]
     wins = sum((g > i) + 0.5 * (g == i) for g in genuine for i in impostor) / (len(genuine) * len(impostor))
-    figure = found["figures"]["auc"]
-    assert figure is None or figure == pytest.approx(wins, abs=1e-6)
-    assert found["histogram"]["genuine"]
+    assert found["figures"]["auc"] == pytest.approx(wins, abs=1e-6)
+    assert (sum(found["histogram"]["genuine"]), sum(found["histogram"]["impostor"])) == (20, 20)
 
 
 def test_int8_names_have_the_published_size() -> None:
@@ -116,6 +138,7 @@ def test_int8_names_have_the_published_size() -> None:
         ({"edgeface": ("nowhere.pt",), "gamma": 0.5}, r"--gamma 0\.5 is for names: the ranks of nowhere\.pt"),
         ({"gamma": 0.5, "sets": (Path("x.bin"),)}, "--sets needs weights, and a name with --gamma has none"),
         ({"rounds": -1}, "--rounds must be at least 0"),
+        ({"seed": -1}, "--seed must be at least 0, found -1"),
         ({"threads": 0}, "--threads must be at least 1"),
         ({"sets": (Path("nowhere.bin"),)}, r"nowhere\.bin does not exist|edgeface_tiny is missing"),
     ],

@@ -119,6 +119,14 @@ def test_one_class_gives_what_it_can() -> None:
     assert sum(found["histogram"]["impostor"]) == 100
 
 
+@pytest.mark.parametrize("width", [0.0, 2e-7, 5e-5, 9.9e-4, 1.0])
+def test_edges_of_the_histogram_rise_however_close_the_scores_are(width: float) -> None:
+    scores = 0.3 + np.linspace(0, width, 100)
+    found = Comparisons(scores, np.arange(100) % 2 == 0, np.zeros(100, np.int64)).histogram()
+    assert np.all(np.diff(found["edges"]) > 0)
+    assert (sum(found["genuine"]), sum(found["impostor"])) == (50, 50)
+
+
 def test_curve_is_thin_and_ends_where_the_roc_does() -> None:
     curve = made(5, 5000).curve()
     assert curve is not None

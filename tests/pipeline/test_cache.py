@@ -123,7 +123,7 @@ def test_a_damaged_file_is_named(path: Path, damage: str) -> None:
     elif damage == "beginning":
         path.write_bytes(content[: len(content) // 3])
     elif damage == "middle":
-        path.write_bytes(content[:16384] + os.urandom(len(content) - 16384))
+        path.write_bytes(content[:16384] + np.random.default_rng(0).bytes(len(content) - 16384))
     else:
         with sqlite3.connect(path) as connection:
             connection.execute("PRAGMA user_version = 99")

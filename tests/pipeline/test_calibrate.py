@@ -56,6 +56,7 @@ def test_end_to_end(cfg: Config, edgeface: Path, dsr: Path, capsys: pytest.Captu
     printed = capsys.readouterr().out
     for words in ("48 images of 12 people, 72 genuine and 1,056 impostor pairs", "8 bicubic", "HR", "FMR at 0.35"):
         assert words in printed
+    assert "In brackets: 95 % intervals" in printed
 
 
 def test_the_record_is_one_the_report_reads(cfg: Config) -> None:
@@ -75,11 +76,12 @@ def test_the_record_is_one_the_report_reads(cfg: Config) -> None:
     assert len(read_records([cfg.json or Path()]).sections["calibration"]) == 2
 
 
-def test_without_dsr_and_with_both_sides_low(cfg: Config, edgeface: Path) -> None:
+def test_without_dsr_and_with_both_sides_low(cfg: Config, edgeface: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = main(replace(cfg, dsr="none", protocol="lr-lr", vlr_size=(16,), json=None, bootstrap=0))
     assert [row.method for row in made.sizes] == ["bicubic", "hr"]
     made.check_made_for(sha256_of(edgeface), None)
     assert made.quality_measure is None, "without intervals nothing is shown to help"
+    assert "In brackets" not in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_file(cfg: Config) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,6 +95,33 @@ def test_demo_never_clears_a_folder_it_did_not_make(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="something else than a demo"):
         demo.main(demo.Config(out=tmp_path / "letters", **SMALL))
     assert (tmp_path / "letters" / "love.txt").read_text() == "keep me"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_demo_killed_while_it_clears_an_old_one_starts_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """With the new settings and with the old ones, of which only a part is still there."""
+    out = tmp_path / "demo"
+    demo._check_or_clear(demo.Config(out=out, **SMALL))
+    (out / "dataset").mkdir()
+    (out / "dataset" / "half").write_text("of a set")
+
+    def killed(folder: Path, *_: Any) -> None:
+        (Path(folder) / "demo.json").unlink(missing_ok=True)  # the order in a folder is the file system's
+        raise Killed
+
+    with monkeypatch.context() as killing:
+        killing.setattr(shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            demo._check_or_clear(demo.Config(out=out, **{**SMALL, "seed": 1}))
+    demo._check_or_clear(demo.Config(out=out, **{**SMALL, "seed": seed}))
+    assert [path.name for path in out.iterdir()] == ["demo.json"]
+    assert read_json(out / "demo.json")["seed"] == str(seed)
 
 
 @pytest.mark.parametrize("what", ["edgeface", "dsr"])

@@ -312,7 +312,7 @@ def test_bad_settings_are_refused(config: Config, change: dict[str, Any], words:
         main(replace(config, **change))
 
 
-def test_cuda_without_cuda_names_the_cpu(config: Config) -> None:
-    if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="--device cpu"):
-            main(replace(config, device="cuda"))
+def test_cuda_without_cuda_names_the_cpu(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="--device cpu"):
+        main(replace(config, device="cuda"))

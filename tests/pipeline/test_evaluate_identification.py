@@ -111,7 +111,9 @@ def test_a_second_run_reads_the_cache_and_finds_the_same(
     monkeypatch.setenv("DSR_CACHE", str(tmp_path / "cache.sqlite"))
     config = replace(config, cache=True)
     first = main(config)
-    again = main(config)
+    with monkeypatch.context() as forbidden:
+        forbidden.setattr("pipeline.embedding._compute", lambda *_: pytest.fail("an image was embedded again"))
+        again = main(config)
     assert first["identification"] == again["identification"] == main(replace(config, cache=False))["identification"]
     assert (tmp_path / "cache.sqlite").is_file()
 
@@ -167,6 +169,7 @@ def test_every_tie_of_a_recogniser_without_judgement_counts_against_it(people: P
         ({"threshold": float("nan")}, "--threshold nan"),
         ({"bootstrap": -1}, "--bootstrap -1"),
         ({"batch_size": 0}, "--batch-size 0"),
+        ({"sets": ()}, "--sets is empty: expected closed, open or both"),
         ({"limit": 1}, "--limit 1"),
         ({"limit": 3}, "the open set needs 4"),
         ({"edgeface": ("nowhere.pt",)}, "nowhere.pt is missing"),

@@ -18,6 +18,7 @@ from common.files import sha256_of
 from dsr import mirror
 from dsr.checkpoint import save_dsr
 from dsr.model import Dsr, preset
+from dsr.prepare_dataset import Synthetic, make_synthetic
 from facial_rec.edgeface import get_model
 from pipeline import evaluate_reference, reference_bounds, reference_cards
 from pipeline.evaluate_reference import Config, check_files, main
@@ -115,7 +116,7 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
         },
         "finetuned": {
             "variant": "edgeface_tiny",
-            "alpha": 0.7,
+            "alpha": 0.85,
             "normalisation": {"chosen": {"centre": 0.5, "residual": 1.0, "within": 0.0}},
         },
         "machine": "2 CPU cores, made up",
@@ -138,6 +139,7 @@ def test_cards_are_written_from_the_records(config: Config, shipped: Path, monke
     taught = "In `finetune` 2 larger EdgeFaces, named in the recipe, taught it too."
     normalised = "normalised afterwards (`pipeline.normalise_head`: centre 0.5, residual 1, within 0)."
     assert all(words in (shipped / "edgeface_xxs_dsr.md").read_text() for words in (taught, normalised))
+    assert "0.85 of the fine-tuned weights and 0.15 of the original's" in (shipped / "edgeface_xxs_dsr.md").read_text()
     for name in cards:
         text = (shipped / name).read_text()
         for words in ("CC BY-NC-SA 4.0", "**Not for** identifying people", "**Limits.**"):
@@ -190,6 +192,36 @@ def test_without_lfw_the_synthetic_people_are_recognised(config: Config, capsys:
     assert record["synthetic"]["methods"].keys() == {"hr", "bicubic", "dsr"}
     printed = capsys.readouterr().out
     assert "nowhere/data/lfw/lfw_112.zip is not there: the synthetic people instead" in printed
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        (None, "its meta.json is missing"),
+        ({"source": ["mine.zip"], "options": {}}, r"its meta.json says \['mine.zip'\]"),
+        ([], "its meta.json says None"),
+    ],
+)
+def test_a_test_set_that_is_not_synthetic_is_left_alone(config: Config, meta: Any, words: str) -> None:
+    own = config.synthetic / "test_processed"
+    (own / "hr_images").mkdir(parents=True)
+    (own / "hr_images" / "me_1.png").write_bytes(b"mine")
+    if meta is not None:
+        (own / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(UserError, match=rf"drawn/test_processed would be overwritten.*{words}.*another --synthetic"):
+        main(replace(config, shared=Path("nowhere")))
+    assert (own / "hr_images" / "me_1.png").read_bytes() == b"mine"
+
+
+def test_a_synthetic_set_is_drawn_anew_for_other_people_only(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(evaluate_reference, "make_synthetic", lambda cfg, leave: drawn.append(cfg.seed))
+    monkeypatch.setattr(evaluate_reference.evaluate_dataset, "main", lambda _: {})
+    made = Synthetic(2, images=1, val_fraction=0.0, test_fraction=0.5, seed=3, out=config.synthetic)
+    make_synthetic(made, leave=frozenset({"train"}))
+    for seed in (3, 4):
+        evaluate_reference.synthetic(replace(config, synthetic_people=2, seed=seed))
+    assert drawn == [4]
 
 
 def test_every_shipped_file_is_checked(shipped: Path) -> None:

@@ -120,9 +120,11 @@ def test_options_change_how_templates_are_pooled(config: Config, recogniser: Any
     np.testing.assert_allclose(changed, expected, atol=1e-5)
 
 
-def test_realistic_probes_and_the_cache(config: Config) -> None:
+def test_realistic_probes_and_the_cache(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(config, degradation="realistic-mild", vlr_size=(16,), cache=True)
-    assert main(config)["verification"] == main(config)["verification"]
+    first = main(config)
+    monkeypatch.setattr("pipeline.embedding._compute", lambda *_: pytest.fail("an image was embedded again"))
+    assert main(config)["verification"] == first["verification"]
 
 
 def test_command_line(config: Config, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
-from common.files import read_json
-from common.images import RgbImage, write_png
+from common.files import read_json, write_json
+from common.images import ImageStore, RgbImage, write_png
 from facial_rec import train_run
 from facial_rec.edgeface import get_model
 from facial_rec.operations import count_macs
+from facial_rec.sources import StoreSource
 from pipeline import study, study_training
-from pipeline.study import Config, Study, main
+from pipeline.study import LATER, Config, Study, images_sha256, main
 from pipeline.study_runs import SETTINGS, runs_of
 from pipeline.study_table import markdown, spread
 from pipeline.study_training import Training
@@ -187,12 +189,62 @@ def test_another_process_is_kept_out(cfg: Config) -> None:
         ({"epochs": 0, "minutes": 2.0}, "another epochs, minutes"),
         ({"learning_rate": 0.5}, "another learning_rate"),
         ({"what": "losses"}, "another what"),
+        ({"vlr_size": 24}, "another vlr_size"),
     ],
 )
 def test_a_folder_holds_one_study(cfg: Config, change: dict[str, Any], message: str) -> None:
     Study.open(cfg)
     with pytest.raises(UserError, match=message):
         Study.open(replace(cfg, **change))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_faces_that_changed_under_their_names_are_another_study(
+    cfg: Config, tmp_path: Path, face: Callable[..., RgbImage], split: str
+) -> None:
+    Study.open(cfg)
+    write_png(tmp_path / split / ("p0" if split == "train" else "p4") / "0.png", face(9, 9))
+    with pytest.raises(UserError, match=f"another {split}_images_sha256"):
+        Study.open(cfg)
+    with pytest.raises(UserError, match=f"was made with another {split}_images_sha256"):
+        main(replace(cfg, what="losses", out=tmp_path / "losses", same_runs=tmp_path / "study"))
+
+
+def test_images_are_the_same_in_a_zip(cfg: Config, tmp_path: Path) -> None:
+    zipped = shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path / "val")
+    assert images_sha256(StoreSource(ImageStore(zipped))) == images_sha256(StoreSource(ImageStore(tmp_path / "val")))
+
+
+def test_faces_without_identity_are_in_no_pair(cfg: Config, tmp_path: Path, face: Callable[..., RgbImage]) -> None:
+    before = Study.open(cfg)
+    for photo in range(4):
+        write_png(tmp_path / "val" / "unlabelled" / f"{photo}.png", face(photo, 0))
+    assert Study.open(cfg).pairs == before.pairs
+    with pytest.raises(UserError, match="another val_images_sha256, val_names_sha256"):
+        Study.open(replace(cfg, unlabelled=()))
+
+
+def test_a_study_from_before_images_were_noted_goes_on(cfg: Config, tmp_path: Path) -> None:
+    small = replace(cfg, epochs=1, only=("gamma_0.2",))
+    first, file = main(small), tmp_path / "study" / "study.json"
+    whole = read_json(file)
+    older = {name: value for name, value in whole.items() if name not in LATER}
+    write_json(file, older)
+    with pytest.raises(UserError, match="another vlr_size"):  # which its results.json says
+        main(replace(small, vlr_size=24))
+    write_json(file, older)
+    losses = replace(cfg, what="losses", epochs=1, only=("cosface_0.4",), same_runs=tmp_path / "study")
+    with pytest.raises(UserError, match="another vlr_size"):
+        main(replace(losses, out=tmp_path / "other", vlr_size=24))
+    Study.open(replace(losses, out=tmp_path / "losses")).take_over(tmp_path / "study")
+    assert main(small)["runs"] == first["runs"]
+    assert read_json(file) == whole, "from now on they are noted"
+
+
+@pytest.mark.parametrize("what", ["gamma", "losses"])
+def test_the_results_kept_in_git_are_readable(what: str) -> None:
+    kept = Path(__file__).parents[2] / "notebooks" / "results"
+    assert markdown(read_json(kept / f"{what}.json")) == (kept / f"{what}.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
