@@ -17,9 +17,11 @@ from typing import Any
 
 from common import cli
 from common.errors import UserError
-from common.files import read_json
+from common.files import read_json, sha256_of
 from common.runlog import read_records
+from dsr.checkpoint import load_dsr
 from facial_rec import finetune_edgeface
+from facial_rec.download import edgeface_file
 from facial_rec.tables import format_table
 
 BASE: dict[str, Any] = {"margin_weight": 0.0, "octuplet_weight": 0.0, "augmentation": "strong", "learning_rate": 3e-4}
@@ -107,7 +109,16 @@ def _require_alike(cfg: Config, found: Mapping[str, Mapping[str, Any]]) -> None:
     settings = {name: read_json(cfg.out / name / "config.json") for name in found}
     tried = {"command", "out", "original", *BASE, *(key for changes in TRIALS.values() for key in changes)}
     first_name, first = next(iter(settings.items()))
-    for name, one in {"this run": {"steps_per_epoch": cfg.steps}, **settings}.items():
+    ours = {
+        "steps_per_epoch": cfg.steps,
+        "edgeface_sha256": sha256_of(edgeface_file(cfg.edgeface)),
+        "dsr_sha256": load_dsr(cfg.dsr)[1].sha256,
+    }
+    faces, val_faces = finetune_edgeface.load_data(
+        finetune_edgeface.Config(train_root=cfg.train_root, val_root=cfg.val_root, cache_gb=0.0)
+    )
+    ours |= {"training_names_sha256": faces.names_sha256, "validation_names_sha256": val_faces.names_sha256}
+    for name, one in {"this run": ours, **settings}.items():
         other = sorted(key for key in one.keys() & first.keys() - tried if one[key] != first[key])
         if other:
             raise UserError(

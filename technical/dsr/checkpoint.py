@@ -67,7 +67,8 @@ def load_dsr(weights: str | Path, device: torch.device | str = "cpu", option: st
     if not isinstance(metadata, dict):
         raise UserError(f"{path} has unreadable metadata: expected a dictionary. Train or copy it again.")
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        strays = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)] if state else []
+        found = state.items() if isinstance(state, dict) else ()
+        strays = [str(key) for key, value in found if not isinstance(value, torch.Tensor)]
         raise UserError(f"{path} has no state dict of tensors {strays[:4]}. Train or copy it again.")
     if difference := describe_difference(shape.state_dict(), state):
         raise UserError(f"{path} does not fit its own configuration: {difference}. Every key must match.")

@@ -179,10 +179,13 @@ def _fill_lpips_backbone(network: nn.Module, path: Path) -> None:
     own = backbone.state_dict()
     wanted = {key: f"features.{key.split('.', 1)[1]}" for key in own}
     missing = [source for source in wanted.values() if source not in state]
-    misshapen = [s for key, s in wanted.items() if s in state and state[s].shape != own[key].shape]
+    found = {key: state[source] for key, source in wanted.items() if source in state}
+    misshapen = [wanted[key] for key, one in found.items() if getattr(one, "shape", None) != own[key].shape]
     if missing or misshapen:
         raise UserError(f"{path} is not the backbone LPIPS wants: missing {missing[:4]}, other shapes {misshapen[:4]}.")
-    backbone.load_state_dict({key: state[source] for key, source in wanted.items()}, strict=True)
+    if broken := [wanted[key] for key, one in found.items() if not bool(one.isfinite().all())]:
+        raise UserError(f"{path} holds NaN or infinite weights in {', '.join(broken[:4])}: download it again.")
+    backbone.load_state_dict(found, strict=True)
 
 
 class DsrLoss(nn.Module):

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import UserError
-from common.files import write_json
+from common.files import read_json, write_json
 from common.progress import progress_bar
 from facial_rec.faceset import HR_FOLDER, HR_SIZE, VLR_FOLDER
 
+REPLACING = ".replacing.json"
+"""Folders under way to be replaced, and whether there was one before; while this lies there, the old ones count."""
 SPLITS = ("train", "val", "test")
 REDUCTION = "torch antialiased bicubic, clamped to [0, 1], rounded to 8 bit (dsr.degradation.canonical_reduce)"
 _REDUCED_AT_ONCE = 64
@@ -46,7 +48,7 @@ def split_folder(out: Path, split: str) -> Path:
 def refuse_existing(out: Path, splits: Sequence[str], overwrite: bool) -> None:
     """UserError when a split's folder already holds something and may not be replaced."""
     folders = [split_folder(out, split) for split in splits]
-    _restore([folder.resolve() for folder in folders])
+    _restore(out)
     for folder in folders:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file, expected a folder. Move it away or give another --out.")
@@ -70,7 +72,7 @@ def write_splits(
     """
     refuse_existing(out, list(counts), overwrite)
     staying = _staying_people(out, counts)
-    with _replacing_folders([split_folder(out, split) for split in counts]) as folders:
+    with _replacing_folders(out, [split_folder(out, split) for split in counts]) as folders:
         writers = {split: _SplitWriter(folder, vlr_size) for split, folder in zip(counts, folders, strict=True)}
         with progress_bar(sum(counts.values()), "faces", "face") as progress:
             for sample in samples:
@@ -139,7 +141,7 @@ def _staying_people(out: Path, written: Collection[str]) -> dict[str, Path]:
 
 
 @contextmanager
-def _replacing_folders(targets: Sequence[Path]) -> Iterator[list[Path]]:
+def _replacing_folders(out: Path, targets: Sequence[Path]) -> Iterator[list[Path]]:
     """Give an empty folder beside each target; renamed over them, one right after the other, when the block ends well,
     and removed when it does not."""
     targets = [target.resolve() for target in targets]  # of a link, what it leads to
@@ -152,14 +154,16 @@ def _replacing_folders(targets: Sequence[Path]) -> Iterator[list[Path]]:
         for staging in stagings:
             staging.mkdir()
         yield stagings
+        write_json(out / REPLACING, {str(target): target.exists() for target in targets})
         try:
             for target in targets:
                 if target.exists():
                     os.rename(target, _old(target))
             for staging, target in zip(stagings, targets, strict=True):
                 os.rename(staging, target)
+            (out / REPLACING).unlink()  # from here on the new ones count
         except BaseException:
-            _put_back(targets)
+            _restore(out)
             raise
         for target in targets:  # takes seconds, so it comes last
             shutil.rmtree(_old(target), ignore_errors=True)
@@ -172,22 +176,21 @@ def _old(target: Path) -> Path:
     return target.with_name(f".{target.name}.old")
 
 
-def _restore(targets: Sequence[Path]) -> None:
+def _restore(out: Path) -> None:
     """Undo a replacement that was killed amid its renames, in all splits; remove what one left after them."""
-    olds = [target for target in targets if _old(target).is_dir()]
-    if all(target.exists() for target in olds):
-        for target in olds:
-            shutil.rmtree(_old(target))
-    else:
-        _put_back(olds)
-
-
-def _put_back(targets: Sequence[Path]) -> None:
-    """Bring back every old split that was moved aside."""
-    for target in targets:
-        if _old(target).is_dir():
-            if target.exists():
-                shutil.rmtree(target)
+    marker = out / REPLACING
+    if marker.is_file():
+        for name, was_there in read_json(marker).items():
+            target = Path(name)
+            if _old(target).is_dir() or not was_there:
+                shutil.rmtree(target, ignore_errors=True)
+            if _old(target).is_dir():
+                os.rename(_old(target), target)
+        marker.unlink()
+    for target in (split_folder(out, split).resolve() for split in SPLITS):
+        if target.exists():
+            shutil.rmtree(_old(target), ignore_errors=True)
+        elif _old(target).is_dir():
             os.rename(_old(target), target)
 
 

@@ -59,7 +59,7 @@ from facial_rec.distributed import Place, joined_processes
 from facial_rec.embedder import check_gradient, load_embedder
 from facial_rec.faceset import FaceSet
 from facial_rec.identities import require_disjoint
-from facial_rec.run_state import check_run_folder
+from facial_rec.run_state import check_run_folder, refuse_to_overwrite
 from facial_rec.weight_average import interpolate
 
 HELD_OUT_FRACTION = 0.1
@@ -221,6 +221,8 @@ def _train(cfg: Config, place: Place) -> Path:
     if len(train_faces) < place.world:
         raise UserError(f"{len(train_faces)} training faces cannot be shared by {place.world} processes: use fewer.")
     start, start_info = load_dsr(cfg.start_from, option="--start-from") if cfg.start_from is not None else (None, None)
+    if start_info is not None:
+        refuse_to_overwrite(cfg.out, ["dsr.pt"], {"--start-from": start_info.path})
     state = _fresh_state(cfg, place, start)
     before = {key: value.clone() for key, value in state.model.state_dict().items()}
     checksums = {

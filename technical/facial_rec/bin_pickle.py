@@ -162,6 +162,8 @@ def _with_arrays(value: Any) -> Any:
     """`value` with the stand-ins in it and in its lists, no deeper, turned into arrays."""
     if not isinstance(value, tuple | list):
         return _plain(value)
+    if len(value) != 2:  # no set; and one list, named again and again, would be copied as often
+        return list(value)
     return [[_plain(item) for item in part] if isinstance(part, tuple | list) else _plain(part) for part in value]
 
 

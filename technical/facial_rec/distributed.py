@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from common.errors import UserError
+
 
 @dataclass(frozen=True)
 class Place:
@@ -37,7 +39,10 @@ class Place:
 
 @contextmanager
 def joined_processes(device: torch.device) -> Iterator[Place]:
-    """This process's place: alone, or one of those that torchrun started (gloo on CPU, NCCL on CUDA)."""
+    """This process's place: alone, or one of those that torchrun started (gloo on CPU, NCCL on CUDA).
+
+    Raises UserError for more processes than GPUs.
+    """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         if device.type == "cuda" and device.index is not None:  # streams and graphs are made on the current device
             torch.cuda.set_device(device)
@@ -45,6 +50,8 @@ def joined_processes(device: torch.device) -> Iterator[Place]:
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if device.index is not None and device.index >= (count := torch.cuda.device_count()):
+            raise UserError(f"more processes than the {count} GPUs of this machine: torchrun --nproc_per_node={count}.")
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

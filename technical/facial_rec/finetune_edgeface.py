@@ -25,7 +25,7 @@ from common import cli
 from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
 from common.files import write_json
-from common.paths import default_dataset, find_dataset
+from common.paths import default_dataset, find_dataset, find_weights
 from common.progress import progress_bar
 from common.runlog import keep_records, wandb_logger
 from dsr.checkpoint import load_dsr
@@ -34,13 +34,14 @@ from dsr.restored import Restorer
 from facial_rec.faceset import FaceSet
 from facial_rec.finetune_augment import AUGMENTATIONS
 from facial_rec.finetune_losses import LossWeights
+from facial_rec.finetune_result import NAME
 from facial_rec.finetune_run import FinetuneRun
 from facial_rec.finetune_state import Batch, Teaching, learning_rate, restore_state, train_step
 from facial_rec.finetune_student import fill_centres, fresh_state, load_start, load_teacher, make_loss
 from facial_rec.finetune_teachers import joint_teacher
 from facial_rec.finetune_validation import Guard, Report, Verification, summary
 from facial_rec.identities import Identities, grouped_order, identities_of, require_disjoint, split_people
-from facial_rec.run_state import check_run_folder
+from facial_rec.run_state import check_run_folder, refuse_to_overwrite
 from facial_rec.seeds import mixed_seed
 
 HELD_OUT_FRACTION = 0.1
@@ -167,6 +168,8 @@ def main(cfg: Config) -> Path:
     loss = make_loss(cfg.weights, identities, cfg.octuplet_margin, cfg.cosface_margin)
     rates = cfg.learning_rate, cfg.layer_decay, cfg.weight_decay
     start, start_sha256 = load_start(cfg.start_from, original)
+    if cfg.start_from is not None:
+        refuse_to_overwrite(cfg.out, [f"{NAME}.pth", f"{NAME}.pt"], {"--start-from": find_weights(cfg.start_from)})
     state = fresh_state(start, loss, *rates, cfg.ema_decay, cfg.adapter_rank, device)
     checksums: dict[str, Any] = {
         "edgeface_sha256": teacher.source.sha256,

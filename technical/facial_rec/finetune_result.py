@@ -68,7 +68,8 @@ def save_mixture(
     if best is None:
         raise UserError(
             f"every mixture loses more than {guard.most} of HR-HR on the validation people: nothing is kept. "
-            "Train with a lower --learning-rate or a higher --hr-weight, or allow more with --hr-drop."
+            "Train again in another --out, with a lower --learning-rate, a higher --hr-weight, smaller --alphas or a "
+            "larger --hr-drop."
         )
     tries = [
         {"alpha": m.alpha, "score": score(m.report), "hr_loss": guard.loss(m.report), "validation": m.report}

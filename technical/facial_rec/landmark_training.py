@@ -47,18 +47,22 @@ class LabelledFaces:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1)), points
 
 
-class TrainingBatches(Dataset[tuple[Tensor, Tensor]]):
+class TrainingBatches(Dataset[tuple[Tensor, Tensor] | UserError]):
     """Batch number i of a run: pixels uint8 `(B, 3, 64, 64)` and landmarks `(B, 5, 2)`; depends on seed and i only."""
 
     def __init__(self, faces: LabelledFaces, batch_size: int, how: Augmentation, seed: int) -> None:
         self.faces, self.batch_size, self.how, self.seed = faces, batch_size, how, seed
         self._order: tuple[int, list[int]] = (-1, [])
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor] | UserError:
+        """The batch; an unreadable image is handed over as the error it is, which a worker process could not raise."""
         rng = np.random.default_rng((self.seed, step))
         first = step * self.batch_size
         rows = [self._row(index) for index in range(first, first + self.batch_size)]
-        pixels, points = zip(*(self.faces.crop(row, rng, self.how) for row in rows), strict=True)
+        try:
+            pixels, points = zip(*(self.faces.crop(row, rng, self.how) for row in rows), strict=True)
+        except UserError as error:
+            return error
         return torch.from_numpy(np.stack(pixels)), torch.from_numpy(np.stack(points))
 
     def _row(self, index: int) -> int:

@@ -87,7 +87,7 @@ class PartialFC(nn.Module):
         columns = everyone if self._rows is None else torch.searchsorted(self._rows, everyone)
         columns = torch.where(is_here, columns, -1)
         with torch.autocast(embeddings.device.type, enabled=False):
-            unit = F.normalize(gathered_with_gradient(embeddings, self.place).to(self.centres.dtype))
+            unit = F.normalize(gathered_with_gradient(embeddings.to(self.centres.dtype), self.place))
             return _ShardedMarginSoftmax.apply(
                 unit, F.normalize(self._active), columns, self.own, self.scale, self.place
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,16 @@ def check_run_folder(out: Path, resume: bool, state: str = "last.pt") -> None:
         raise UserError(f"{out} already holds a run: add --resume to go on with it, or choose another --out.")
     if resume and not (out / state).is_file():
         raise UserError(f"{out}/{state} is missing, so there is nothing to resume: run without --resume.")
+
+
+def refuse_to_overwrite(out: Path, made: Sequence[str], read: Mapping[str, Path | None]) -> None:
+    """Raise UserError where a file that is read, by option, is one of those that the run is to make in `out`."""
+    targets = {(out / name).resolve(): name for name in made}
+    for option, path in read.items():
+        if path is not None and path.resolve() in targets:
+            raise UserError(
+                f"{option} {path} would be overwritten by the run's own {targets[path.resolve()]}: give another --out."
+            )
 
 
 def require_same_settings(path: Path, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -174,7 +174,10 @@ def train_steps(
 
 def _batches(cfg: Config, train: LabelledFaces, first: int) -> Iterator[tuple[Tensor, Tensor]]:
     batches = TrainingBatches(train, cfg.batch_size, Augmentation(), cfg.seed)
-    yield from DataLoader(batches, batch_size=None, sampler=range(first, cfg.steps), num_workers=cfg.workers)
+    for batch in DataLoader(batches, batch_size=None, sampler=range(first, cfg.steps), num_workers=cfg.workers):
+        if isinstance(batch, UserError):  # which a worker process could not raise
+            raise batch
+        yield batch
 
 
 def finish(cfg: Config, model: LandmarkNet, val: LabelledFaces, validation: Validation, trained_on: int) -> Path:

@@ -41,9 +41,9 @@ class PairValidation:
 
     def digest(self) -> str:
         """Hexadecimal digest of the images' pixels, and of which of them are compared."""
-        found = sha256(self.pixels.numpy())
-        for values in (self.first, self.second, self.pairs.genuine):
-            found.update(np.ascontiguousarray(values))
+        found = sha256()
+        for values in (self.pixels.numpy(), self.first, self.second, self.pairs.genuine):
+            found.update(memoryview(np.ascontiguousarray(values)))
         return found.hexdigest()
 
     def run(self, network: nn.Module, device: torch.device) -> Figures:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from common.errors import UserError
-from common.files import read_json, write_json, write_with
+from common.files import read_json, sha256_of, write_json, write_with
 from common.paths import find_weights
 from common.runlog import append_record, keep_records, read_records
 from dsr.checkpoint import load_dsr, save_dsr
@@ -67,6 +67,7 @@ class ChainRun:
         print(f"[minutes] {self.cfg.minutes:g} minutes hold {chosen} epochs; the {state_epoch} so far were measured")
         self.cfg = replace(self.cfg, epochs=chosen, minutes=0.0)
         self.settings["epochs"] = chosen
+        self.saved_at = -math.inf  # the state must have that number too, at the end of this very epoch
         write_json(self.cfg.out / "config.json", {**read_json(self.cfg.out / "config.json"), "epochs": chosen})
         return self.cfg
 
@@ -82,7 +83,10 @@ class ChainRun:
         return found
 
     def finish_epoch(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Validate the averaged networks where it is their turn, keep them if they are best, log; the state comes last.
+        """Validate the averaged networks where it is their turn, keep them, log; the state comes last.
+
+        Kept are the best so far, and in the end those of the last epoch: at a rate of nearly zero they are the best
+        but for chance.
 
         `record` holds the epoch's number, step and losses; it is returned with the validation figures.
         """
@@ -131,7 +135,7 @@ class ChainRun:
         """The DSR that did not learn, byte for byte: what was made with it still belongs to it."""
         source, path = find_weights(self.cfg.dsr), self.cfg.out / "dsr.pt"
         assert source is not None
-        if not path.is_file():
+        if not path.is_file() or sha256_of(path) != sha256_of(source):  # of a run that was killed before its first save
             write_with(path, lambda temporary: shutil.copyfile(source, temporary))
 
     def _mixed_dsr(self) -> Dsr:

@@ -83,7 +83,7 @@ class ChainState:
     sums: dict[str, list[float]] = field(default_factory=dict)
     """Of the epoch under way: for each loss term its sum, and over how many steps."""
     kept: Kept | None = None
-    """The best student so far; the DSR that belongs to it lies in `dsr.pt`."""
+    """The best student so far, in the end that of the last epoch; the DSR that belongs to it lies in `dsr.pt`."""
 
     @property
     def dsr_learns(self) -> bool:
@@ -307,7 +307,8 @@ def backward(state: ChainState, total: Tensor, place: Place) -> list[Tensor]:
     average_gradients([p for group in state.optimizer.param_groups for p in group["params"]], place)
     networks = (list(state.dsr.parameters()), [*state.student.parameters(), *state.loss.parameters()])
     norms = [torch.nn.utils.clip_grad_norm_(network, GRADIENT_CLIP) for network in networks]
-    return [norm.to(total.device) for norm in norms]  # that of a network which does not learn is on the CPU
+    # That of a network which does not learn is a zero on the CPU, from where a graph that is captured may not copy.
+    return [norm if norm.device == total.device else total.detach().new_zeros(()) for norm in norms]
 
 
 def average_gradients(parameters: list[nn.Parameter], place: Place) -> None:

@@ -26,13 +26,14 @@ from common import cli
 from common.device import select_device
 from common.errors import UserError
 from common.files import read_json
+from common.paths import find_weights
 from common.progress import progress_bar
 from dsr.checkpoint import load_dsr
 from dsr.data import FaceReader, SizeChoice
 from dsr.restored import Restorer
 from facial_rec import finetune_edgeface
 from facial_rec.finetune_losses import NO_IDENTITY
-from facial_rec.finetune_result import on_device, save_result, save_script
+from facial_rec.finetune_result import NAME, on_device, save_result, save_script
 from facial_rec.finetune_student import load_start, load_teacher
 from facial_rec.finetune_validation import Guard, Report, Verification, figures, score, summary
 from facial_rec.head_normalisation import (
@@ -45,6 +46,7 @@ from facial_rec.head_normalisation import (
 )
 from facial_rec.identities import UNLABELLED, identities_of
 from facial_rec.metrics import unit_rows
+from facial_rec.run_state import refuse_to_overwrite
 
 BATCH = 64
 
@@ -173,6 +175,7 @@ def _check_config(cfg: Config) -> None:
     for name in ("hr_drop", "tar_drop"):
         if not 0.0 <= getattr(cfg, name) <= 1.0:
             raise UserError(f"--{name.replace('_', '-')} must lie from 0 to 1, found {getattr(cfg, name)}.")
+    refuse_to_overwrite(cfg.out, [f"{NAME}.pth", f"{NAME}.pt"], {"--edgeface": find_weights(cfg.edgeface)})
     if cfg.out.exists() and not cfg.out.is_dir():
         raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
 

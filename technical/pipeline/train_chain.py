@@ -27,6 +27,7 @@ from common import cli
 from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
 from common.files import write_json
+from common.paths import find_weights
 from common.progress import progress_bar
 from common.runlog import WandbMode, keep_records, wandb_logger
 from dsr.checkpoint import load_dsr
@@ -38,13 +39,13 @@ from facial_rec.distributed import Place, joined_processes
 from facial_rec.edgeface import EdgeFace, fix_positions
 from facial_rec.embedder import Embedder, check_gradient
 from facial_rec.finetune_losses import LossWeights
-from facial_rec.finetune_result import on_device
+from facial_rec.finetune_result import NAME, on_device
 from facial_rec.finetune_state import Batch, learning_rate
 from facial_rec.finetune_student import fill_centres, load_start, load_teacher, make_loss
 from facial_rec.finetune_teachers import JointTeacher, joint_teacher
 from facial_rec.finetune_validation import Guard
 from facial_rec.identities import UNLABELLED, Identities, grouped_order, identities_of
-from facial_rec.run_state import check_run_folder
+from facial_rec.run_state import check_run_folder, refuse_to_overwrite
 from facial_rec.seeds import mixed_seed
 from pipeline.chain_graph import REPORT_EVERY, GraphedStep, prepared_ahead
 from pipeline.chain_run import ChainRun, verification_on
@@ -197,6 +198,13 @@ def _check_config(cfg: Config) -> None:
     for name in ("seed", "warmup_steps", "threads", "val_limit"):
         if getattr(cfg, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must be at least 0, found {getattr(cfg, name)}.")
+    if cfg.sizes_per_batch > cfg.batch_size:
+        raise UserError(
+            f"--sizes-per-batch {cfg.sizes_per_batch} is more than a batch has faces, --batch-size {cfg.batch_size}: "
+            "every size needs one."
+        )
+    if not cfg.hr_share and not (cfg.sr_weight or cfg.margin_weight or cfg.contrast_weight):
+        raise UserError("--hr-share 0 leaves nothing to learn from: set --sr-weight or --margin-weight above 0.")
     if not 0.0 < cfg.learning_rate < 1.0:
         raise UserError(f"--learning-rate must lie between 0 and 1, found {cfg.learning_rate}.")
     if not 0.0 <= cfg.dsr_learning_rate < 1.0:
@@ -234,6 +242,10 @@ def _train(cfg: Config, place: Place) -> Path:
     others = [load_teacher(name, device)[0] for name in cfg.teachers]
     start, start_sha256 = load_start(cfg.start_from, original)
     dsr, dsr_info = load_dsr(cfg.dsr, device)
+    made = [f"{NAME}.pth", f"{NAME}.pt"]
+    refuse_to_overwrite(cfg.out, made, {"--start-from": find_weights(cfg.start_from) if cfg.start_from else None})
+    if cfg.dsr_learning_rate:
+        refuse_to_overwrite(cfg.out, ["dsr.pt"], {"--dsr": dsr_info.path})
     if dsr_info.config.mirrored and cfg.mirror_weight:
         raise UserError(f"{dsr_info.path} is its own mirror image: leave --mirror-weight out, it would teach nothing.")
     faces, val_faces = finetune_edgeface.load_data(
@@ -259,10 +271,11 @@ def _train(cfg: Config, place: Place) -> Path:
         "teachers_sha256": [other.source.sha256 for other in others],
     }
     settings = _settings(cfg, faces, val_faces, place.world, checksums)
-    if cfg.resume:
-        restore_chain(cfg.out / "last.pt", state, settings)
     for network in (teacher, *others, state.dsr, state.student):
         network.to(memory_format=_memory_format(cfg))
+    if cfg.resume:
+        restore_chain(cfg.out / "last.pt", state, settings)  # the optimizer's moments are laid out as the weights are
+    for network in (teacher, *others, state.dsr, state.student):
         fix_positions(network)
     targets = joint_teacher(teacher, others, faces.read, len(faces))
     if not cfg.resume:

@@ -51,6 +51,8 @@ SHIPPED = (
     *("edgeface.onnx", "chain.onnx", "dsr.onnx", "thresholds.json", HISTORY),
     "landmarks.onnx",  # of facial_rec.train_landmarks
 )
+MADE_BY = "made_by.json"
+INPUTS = ("edgeface", "original", "start_from", "second_edgeface", "dsr")
 EQUAL = 1e-6  # largest difference, relative, at which an epoch counts as reproduced
 
 
@@ -81,18 +83,13 @@ class Config:
 def main(cfg: Config) -> Path:
     """Train what is not there yet; return the folder with the finished files (with --stop-after: the DSR's run).
 
-    Raises UserError, before anything else, for a teacher of the recipe that is missing, and where a training fails.
+    Raises UserError, before anything else, for a recogniser of the recipe that is missing, and where a training fails.
     """
     cfg = _with_data(cfg)
     if cfg.stop_after:
         return _first_epochs(cfg)
-    for stage in STAGES:  # hours before they are needed
-        if stage.startswith("finetune"):
-            for teacher in read_recipe(finetune_edgeface.Config, cfg.recipe, stage).teachers:
-                edgeface_file(teacher)
-    for stage in CHAINS:
-        for teacher in read_recipe(train_chain.Config, cfg.recipe, stage).teachers:
-            edgeface_file(teacher)
+    for recogniser in recognisers(cfg.recipe):  # hours before they are needed
+        edgeface_file(recogniser)
     first = _train_dsr(cfg, "dsr")
     first_tuned = _finetune(cfg, "finetune", first)
     second = _train_dsr(cfg, "dsr_second", start=first, second=first_tuned.with_suffix(".pt"))
@@ -111,6 +108,19 @@ def main(cfg: Config) -> Path:
     tuned = _normalise(cfg, NORMALISED[1], dsr, trained)
     large = _train_dsr(cfg, "large", start=pairs[-2][0])  # grown before the last stages
     return _collect(cfg, dsr, tuned, large)
+
+
+def recognisers(recipe: Path) -> list[str]:
+    """The recognisers that the recipe names beside the original: teachers, and who sees every other face of a DSR."""
+    found: list[str] = []
+    for stage in STAGES:
+        if stage.startswith("finetune"):
+            found += read_recipe(finetune_edgeface.Config, recipe, stage).teachers
+        elif stage in CHAINS:
+            found += read_recipe(train_chain.Config, recipe, stage).teachers
+        elif second := read_recipe(train_dsr.Config, recipe, stage).second_edgeface:
+            found.append(second)
+    return list(dict.fromkeys(found))
 
 
 def _with_data(cfg: Config) -> Config:
@@ -150,7 +160,7 @@ def _train_dsr(cfg: Config, stage: str, start: Path | None = None, second: Path 
     _require_recipe(out, settings, processes)
     unmixed = bool(settings.alphas) and not cfg.stop_after and not (out / train_dsr.MIXTURES).is_file()
     if unmixed or len(read_records(out / "metrics.jsonl")) < (cfg.stop_after or settings.epochs):
-        _run("dsr.train_dsr", settings, processes)
+        _run_stage("dsr.train_dsr", settings, processes)
     return out / "dsr.pt"
 
 
@@ -182,7 +192,7 @@ def _finetune(cfg: Config, stage: str, dsr: Path, start: Path | None = None) -> 
     )
     _require_recipe(out, settings)
     if not tuned.with_suffix(".pt").is_file():  # the TorchScript comes last
-        _run("facial_rec.finetune_edgeface", settings)
+        _run_stage("facial_rec.finetune_edgeface", settings)
     return tuned
 
 
@@ -209,7 +219,7 @@ def _train_chain(cfg: Config, stage: str, dsr: Path, start: Path) -> tuple[Path,
     )
     _require_recipe(out, settings, processes)
     if not tuned.with_suffix(".pt").is_file():  # the TorchScript comes last
-        _run("pipeline.train_chain", settings, processes)
+        _run_stage("pipeline.train_chain", settings, processes)
     return out / "dsr.pt", tuned
 
 
@@ -228,27 +238,44 @@ def _normalise(cfg: Config, stage: str, dsr: Path, trained: Path) -> Path:
         threads=cfg.threads,
         out=out,
     )
+    _require_recipe(out, settings)
     if not tuned.with_suffix(".pt").is_file():
-        _run("pipeline.normalise_head", settings)
+        _run_stage("pipeline.normalise_head", settings)
     return tuned
 
 
 def _require_recipe(out: Path, settings: Any, processes: int = 1) -> None:
     """UserError where a stage that has begun, or ended, in `out` had other settings than the recipe has now."""
-    if not (out / "config.json").is_file():
-        return
-    made = read_json(out / "config.json")
-    wanted = json.loads(json.dumps(asdict(settings), default=str))
-    for one, shared_by in ((made, made.get("processes", 1)), (wanted, processes)):
-        one["batch_size"] = one.get("batch_size", 0) * shared_by  # on a GPU one process takes the faces of all
-    measured = {"epochs"} if wanted.get("minutes") else set()  # as many as the minutes held
-    other = sorted(key for key in made.keys() & wanted.keys() - PATHS - PLACE - measured if made[key] != wanted[key])
+    now = _what_shapes(settings, processes)
+    other: dict[str, str] = {}
+    for name in ("config.json", MADE_BY):  # what the command itself wrote, and what it was started with
+        made = read_json(out / name) if (out / name).is_file() else {}
+        made["batch_size"] = made.get("batch_size", 0) * made.get("processes", 1)
+        differing = sorted(key for key in (made.keys() & now.keys()) - other.keys() if made[key] != now[key])
+        other |= {key: f"{key} was {made[key]}, is {now[key]}" for key in differing if made.keys() > {"batch_size"}}
     if other:
-        changes = "; ".join(f"{key} was {made[key]}, is {wanted[key]}" for key in other)
         raise UserError(
-            f"{out} was trained by another recipe ({changes}). Give another --out, or remove that folder and those of "
-            "the stages after it."
+            f"{out} was trained by another recipe ({'; '.join(other.values())}). Give another --out, or remove that "
+            "folder and those of the stages after it."
         )
+
+
+def _what_shapes(settings: Any, processes: int) -> dict[str, Any]:
+    """The settings that change what comes of a stage, and the SHA-256 of the weights that go into it."""
+    wanted = json.loads(json.dumps(asdict(settings), default=str))
+    wanted["batch_size"] = wanted.get("batch_size", 0) * processes  # on a GPU one process takes the faces of all
+    measured = {"epochs"} if wanted.get("minutes") else set()  # as many as the minutes held
+    kept = {key: value for key, value in wanted.items() if key not in PATHS - {"teachers"} | PLACE | measured}
+    files = {key: find_weights(wanted[key]) for key in INPUTS if wanted.get(key)}
+    return kept | {f"{key}_file_sha256": sha256_of(path) for key, path in files.items() if path is not None}
+
+
+def _run_stage(module: str, settings: Any, processes: int = 1) -> None:
+    """As `_run`, after noting in the stage's folder what it is made by."""
+    if not (settings.out / MADE_BY).is_file():
+        settings.out.mkdir(parents=True, exist_ok=True)
+        write_json(settings.out / MADE_BY, _what_shapes(settings, processes))
+    _run(module, settings, processes)
 
 
 def _collect(cfg: Config, dsr: Path, tuned: Path, large: Path) -> Path:
@@ -361,17 +388,31 @@ def _first_epochs(cfg: Config) -> Path:
 
 
 def compared(ours: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]]) -> tuple[list[list[str]], float]:
-    """Training losses and validation figures of two histories side by side, and the largest relative difference."""
+    """Training losses and validation figures of two histories side by side, and the largest relative difference.
+
+    Raises UserError where they hold other figures, or `known` fewer epochs: then the recipes differ.
+    """
     rows, largest = [], 0.0
-    for mine, theirs in zip(ours, known, strict=True):
-        figures = {f"training {name}": (theirs["train"][name], value) for name, value in mine["train"].items()}
-        for size, methods in mine["validation"].items():
-            for name, value in methods["dsr"].items():
-                figures[f"{name} at {size}"] = (theirs["validation"][size]["dsr"][name], value)
-        for name, (before, now) in figures.items():
+    if len(known) < len(ours):
+        raise UserError(
+            f"the shipped DSR had {len(known)} epochs, this one has {len(ours)}: give a smaller --stop-after."
+        )
+    for mine, theirs in zip(ours, known, strict=False):
+        here, there = _figures(mine), _figures(theirs)
+        if other := sorted(here.keys() ^ there.keys()):
+            raise UserError(f"the shipped DSR had another recipe: one of both has no {', '.join(other)}, epoch 1.")
+        for name, now in here.items():
+            before = there[name]
             rows.append([str(mine["epoch"]), name, f"{before:.6f}", f"{now:.6f}", f"{now - before:+.1e}"])
             largest = max(largest, abs(now - before) / max(abs(before), 1e-12))
     return rows, largest
+
+
+def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
+    found = {f"training {name}": value for name, value in epoch["train"].items()}
+    for size, methods in epoch["validation"].items():
+        found |= {f"{name} at {size}": value for name, value in methods["dsr"].items()}
+    return found
 
 
 def _run(module: str, settings: Any, processes: int = 1) -> None:

@@ -196,6 +196,7 @@ GOOD = asdict(PRESETS["tiny"])
         {"config": {**GOOD, "channels": 32}},
         {"state_dict": None},
         {"state_dict": {}},
+        {"state_dict": [torch.zeros(1)]},
         {"state_dict": {3: torch.zeros(1)}},
         {"metadata": "text"},
         {"format": "dsr-0"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -247,6 +248,12 @@ def test_lpips_refuses_another_file(alexnet: Path, edgeface: Path, tmp_path: Pat
     state = torch.load(alexnet, weights_only=True)
     torch.save({**state, "features.3.bias": torch.zeros(3)}, alexnet)
     with pytest.raises(UserError, match=r"other shapes \['features\.3\.bias'\]"):
+        LpipsLoss(alexnet)
+    torch.save({**state, "features.3.bias": "text"}, alexnet)
+    with pytest.raises(UserError, match=r"other shapes \['features\.3\.bias'\]"):
+        LpipsLoss(alexnet)
+    torch.save({**state, "features.3.bias": state["features.3.bias"] * math.nan}, alexnet)
+    with pytest.raises(UserError, match=r"NaN or infinite weights in features\.3\.bias: download it again"):
         LpipsLoss(alexnet)
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(UserError, match=r"list\.pth holds a list"):

@@ -483,9 +483,26 @@ def test_a_replacement_killed_amid_its_renames_is_taken_back_in_all_splits(sourc
     convert(source, out, seed=0)
     before = files_under(out)
     convert(source, other, seed=1)
-    for split in ("train", "val", "test"):
+    (out / ".replacing.json").write_text(json.dumps({str(out / f"{s}_processed"): True for s in SPLITS}))
+    for split in SPLITS:
         (out / f"{split}_processed").rename(out / f".{split}_processed.old")
     (other / "train_processed").rename(out / "train_processed")  # the first of three, then the kill
+    with pytest.raises(UserError, match="is not empty"):
+        convert(source, out)
+    assert files_under(out) == before
+    assert not list(out.glob(".*"))
+
+
+def test_a_replacement_killed_before_splits_that_were_not_there_is_taken_back(source: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    convert(source, out, seed=0, val_fraction=0.0, test_fraction=0.0)
+    before = files_under(out)
+    convert(source, other, seed=1)
+    marked = {str(out / f"{split}_processed"): split == "train" for split in SPLITS}
+    (out / ".replacing.json").write_text(json.dumps(marked))
+    (out / "train_processed").rename(out / ".train_processed.old")
+    for split in ("train", "val"):  # and the kill before the third
+        (other / f"{split}_processed").rename(out / f"{split}_processed")
     with pytest.raises(UserError, match="is not empty"):
         convert(source, out)
     assert files_under(out) == before

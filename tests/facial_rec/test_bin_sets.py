@@ -8,6 +8,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -214,6 +215,25 @@ def test_naming_one_image_again_and_again_is_refused(
     assert path.stat().st_size < 100_000
     with pytest.raises(UserError, match=r"holds images of [\d,]+ bytes together: expected at most 100,000"):
         BinSource(path)
+
+
+def test_naming_one_list_again_and_again_is_refused(tmp_path: Path) -> None:
+    """Ten thousand times a list of ten thousand numbers would be a hundred million, from a file of 40 kB."""
+    inner = b"](" + b"K\x01" * 10_000 + b"eq\x00"
+    (tmp_path / "x.bin").write_bytes(b"\x80\x02](" + inner + b"h\x00" * 10_000 + b"e.")
+    with pytest.raises(UserError, match="its content is a list of 10001"):
+        BinSource(tmp_path / "x.bin")
+    assert peak_of_reading(tmp_path / "x.bin") < 20 * 1024**2
+
+
+def peak_of_reading(path: Path) -> int:
+    """Most bytes that Python held at a time while it was refused."""
+    tracemalloc.start()
+    with pytest.raises(UserError):
+        BinSource(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
 
 
 def test_a_file_that_is_too_large_is_not_read(

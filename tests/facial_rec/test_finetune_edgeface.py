@@ -168,6 +168,13 @@ def test_result_loads_everywhere(finished: Config, images: torch.Tensor) -> None
         torch.testing.assert_close(load_embedder(file)(images), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_network_that_it_starts_from_is_not_written_over(config: Config, finished: Config) -> None:
+    config.out.mkdir()
+    start = shutil.copy(finished.out / "edgeface_finetuned.pth", config.out)
+    with pytest.raises(UserError, match=r"--start-from .* would be overwritten by the run's own edgeface_finetuned"):
+        main(replace(config, start_from=str(start)))
+
+
 def test_a_run_can_start_from_a_fine_tuned_network(config: Config, finished: Config) -> None:
     start = str(finished.out / "edgeface_finetuned.pth")
     started = replace(config, epochs=1, start_from=start, learning_rate=1e-9, alphas=(1.0,))

@@ -92,6 +92,17 @@ def test_alone_on_a_gpu_only_a_numbered_one_is_set(
     assert seen == set_to
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with (
+        pytest.raises(UserError, match="more processes than the 1 GPUs of this machine: torchrun --nproc_per_node=1"),
+        joined_processes(torch.device("cuda")),
+    ):
+        pass
+
+
 def test_a_run_from_before_validation_faces_were_saved_goes_on() -> None:
     require_same_settings(Path("last.pt"), {"seed": 0}, {"seed": 0, "validation_names_sha256": "a"})
     with pytest.raises(UserError, match="validation_names_sha256 was 'b', is now 'a'"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +147,24 @@ def test_bad_settings_are_refused(config: Config, training_faces: Path) -> None:
         main(replace(config, resume=True))
     with pytest.raises(UserError, match="4 people are in both training and validation"):
         main(replace(config, val_root=training_faces / "train"))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_breaks_after_it_was_labelled_is_named(
+    config: Config, training_faces: Path, tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = tmp_path / "faces"
+    shutil.copytree(training_faces / "train", faces)
+    steps = train_landmarks.train_steps
+
+    def broken(*values: Any) -> Any:
+        for path in faces.rglob("*.png"):
+            path.write_bytes(b"")
+        return steps(*values)
+
+    monkeypatch.setattr(train_landmarks, "train_steps", broken)
+    with pytest.raises(UserError, match=r"^\S+\.png is empty \(0 bytes\)"):
+        main(replace(config, train_root=faces, workers=workers))
 
 
 def test_faces_that_yunet_does_not_see_are_named(

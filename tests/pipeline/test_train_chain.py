@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from facial_rec.margin import CosFaceHead
 from facial_rec.muon import MATRIX_SCALE, Muon, is_matrix
 from pipeline import chain_training, train_chain
 from pipeline.chain_graph import GraphedStep
+from pipeline.chain_run import ChainRun
 from pipeline.chain_training import (
     ChainTeaching,
     ChainWeights,
@@ -257,6 +259,8 @@ def test_without_a_rate_the_dsr_stays_and_its_losses_are_left_out(
     made: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = replace(config, dsr_learning_rate=0.0, views=2, mirror_weight=1.0, texture_weight=1.0)
+    alone.out.mkdir()
+    (alone.out / "dsr.pt").write_bytes(b"of a run that was killed before its first save")
     main(alone)
     assert (alone.out / "dsr.pt").read_bytes() == (made / "dsr.pt").read_bytes()
     losses = read_records(alone.out / "metrics.jsonl")[-1]["train"]
@@ -517,6 +521,41 @@ def test_minutes_shorten_a_run_to_what_fits(
     assert json.loads((config.out / "edgeface_finetuned.json").read_text())["settings"]["epochs"] == 2
 
 
+def test_a_shortened_run_that_is_killed_has_a_state_of_that_length(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else neither the new number of epochs, which config.json says, nor the old one could be resumed."""
+    monkeypatch.setattr(train_chain, "MEASURED_SECONDS", 0.0)
+    shorten, save = ChainRun.shorten, ChainRun.save
+
+    def to_fifty(run: ChainRun, _: int) -> Config:
+        return shorten(run, 50)
+
+    def save_and_die(run: ChainRun) -> None:
+        save(run)
+        if run.settings["epochs"] == 50:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ChainRun, "shorten", to_fifty)
+    monkeypatch.setattr(ChainRun, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        main(replace(config, epochs=100, minutes=60.0, validate_every=40, save_every=10**9))
+    assert json.loads((config.out / "config.json").read_text())["epochs"] == 50
+    state = torch.load(config.out / "last.pt", weights_only=True)
+    assert (state["settings"]["epochs"], state["counters"]["epoch"]) == (50, 2)
+
+
+def test_what_is_read_is_not_written_over(config: Config, made: Path) -> None:
+    config.out.mkdir()
+    shutil.copy(made / "dsr.pt", config.out / "dsr.pt")
+    shutil.copy(made / "tiny.pt", config.out / "edgeface_finetuned.pth")
+    with pytest.raises(UserError, match=r"--dsr .*dsr\.pt would be overwritten by the run's own dsr\.pt"):
+        main(replace(config, dsr=str(config.out / "dsr.pt")))
+    with pytest.raises(UserError, match=r"--start-from .* would be overwritten by the run's own edgeface_finetuned"):
+        main(replace(config, start_from=str(config.out / "edgeface_finetuned.pth")))
+    assert (config.out / "dsr.pt").read_bytes() == (made / "dsr.pt").read_bytes()
+
+
 def test_minutes_never_lengthen_a_run(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_chain, "MEASURED_SECONDS", 0.0)
     main(replace(config, minutes=60.0))
@@ -570,6 +609,11 @@ def test_no_mixture_within_the_guard_is_said(config: Config, monkeypatch: pytest
         ({"dsr_learning_rate": -1.0}, "--dsr-learning-rate must lie from 0 to below 1"),
         ({"views": 0}, "--views must be at least 1"),
         ({"sizes_per_batch": 0}, "--sizes-per-batch must be at least 1"),
+        ({"sizes_per_batch": 9}, "--sizes-per-batch 9 is more than a batch has faces, --batch-size 8"),
+        (
+            {"hr_share": 0.0, "sr_weight": 0.0, "margin_weight": 0.0, "contrast_weight": 0.0, "agreement_weight": 0.0},
+            "--hr-share 0 leaves nothing to learn from",
+        ),
         ({"mirror_weight": -1.0}, "--mirror-weight and --texture-weight must be 0 or more"),
         ({"texture_weight": float("nan")}, "must be 0 or more"),
         ({"identity_size_power": float("nan")}, "--mirror-weight and --texture-weight must be 0 or more"),

@@ -227,6 +227,25 @@ def test_a_changed_recipe_is_refused(config: Config, monkeypatch: pytest.MonkeyP
         main(config)
 
 
+def test_what_no_config_says_is_compared_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, Commands())
+    main(config)
+    recipe = Path("changed.toml")
+    text = RECIPE.read_text()
+    for old, new, words in (
+        ("within = [0.0, 0.5, 1.0, 1.5]", "within = [0.0]", r"made/normalise was .*within was .*, is \[0.0\]"),
+        ('teachers = ["edgeface_xs_gamma_06.pt", "edgeface_xs_q.pt"]', 'teachers = ["other.pt"]', "teachers was "),
+        ("alphas = [0.75, 1.0]", "alphas = [0.5]", r"made/dsr_third was .* \(alphas was \[0.75, 1.0\]"),
+    ):
+        assert old in text
+        recipe.write_text(text.replace(old, new))
+        with pytest.raises(UserError, match=words):
+            main(replace(config, recipe=recipe))
+    (config.out / "finetune" / "edgeface_finetuned.pt").write_bytes(b"trained again")
+    with pytest.raises(UserError, match=r"made/dsr_second was .* \(second_edgeface_file_sha256 was"):
+        main(config)
+
+
 def test_a_missing_teacher_is_named_before_anything_is_trained(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = Commands()
     install(monkeypatch, commands)
@@ -293,7 +312,7 @@ def test_first_epochs_are_compared_with_the_shipped_ones(
         shipped = Path(f"shipped_{psnr}.json")
         epochs = [epoch_of(number, psnr) for number in range(1, 17)]
         shipped.write_text(json.dumps({"stages": {"dsr": {"epochs": epochs}}}))
-        monkeypatch.setattr(train_reference, "find_weights", lambda name, shipped=shipped: shipped)
+        monkeypatch.setattr(train_reference, "find_weights", {"reference.json": shipped}.get)
         main(replace(config, stop_after=2))
         assert words in capsys.readouterr().out
     assert commands.modules() == ["dsr.train_dsr"], "trained once"
@@ -308,6 +327,11 @@ def test_comparison_names_every_figure() -> None:
         ["1", "psnr at 16", "24.000000", "12.000000", "-1.2e+01"],
     ]
     assert largest == 0.5
+    with pytest.raises(UserError, match="the shipped DSR had 0 epochs, this one has 1: give a smaller --stop-after"):
+        compared([epoch_of(1)], [])
+    other = epoch_of(1) | {"train": {"loss": 0.5, "seam": 0.1}}
+    with pytest.raises(UserError, match="another recipe: one of both has no training seam, epoch 1"):
+        compared([other], [epoch_of(1)])
 
 
 def test_missing_data_and_bad_numbers_are_refused(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
