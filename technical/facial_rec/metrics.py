@@ -198,6 +198,8 @@ class FoldAccuracy:
     """`(F,)` accuracy of each fold, in published order."""
     thresholds: Floats
     """`(F,)` threshold applied to each fold."""
+    wrong: float
+    """Decisions that were wrong in all folds together; of folds of different sizes the mean does not tell."""
 
     @property
     def mean(self) -> float:
@@ -227,13 +229,14 @@ def kfold_accuracy(
         return None
     order = np.argsort(values, kind="stable")  # once: sorting what is in order already takes no time
     values, labels, counts, numbers = values[order], labels[order], counts[order], numbers[order]
-    accuracies, thresholds = [], []
+    accuracies, thresholds, wrong = [], [], 0.0
     for fold in distinct:
         held, rest = numbers == fold, numbers != fold
         threshold = best_threshold(values[rest], labels[rest], counts[rest])
         thresholds.append(threshold)
         accuracies.append(accuracy_at(values[held], labels[held], threshold, counts[held]))
-    return FoldAccuracy(np.array(accuracies), np.array(thresholds))
+        wrong += (1.0 - accuracies[-1]) * float(counts[held].sum())
+    return FoldAccuracy(np.array(accuracies), np.array(thresholds), wrong)
 
 
 def verification_figures(

@@ -43,7 +43,7 @@ class PairValidation:
         """Hexadecimal digest of the images' pixels, and of which of them are compared."""
         found = sha256()
         for values in (self.pixels.numpy(), self.first, self.second, self.pairs.genuine):
-            found.update(memoryview(np.ascontiguousarray(values)))
+            found.update(np.ascontiguousarray(values).tobytes())
         return found.hexdigest()
 
     def run(self, network: nn.Module, device: torch.device) -> Figures:

@@ -59,8 +59,9 @@ class Comparisons:
         pairs = genuine + impostor
         among_genuine, among_impostor = f"among {genuine:,} genuine pairs", f"among {impostor:,} impostor pairs"
         support: dict[str, Support] = {}
-        if (accuracy := figures.get("accuracy")) is not None:
-            wrong = Support((1 - accuracy) * pairs, pairs, f"wrong decisions among {pairs:,} pairs")
+        by_fold = metrics.kfold_accuracy(self.scores, self.genuine, self.folds)
+        if by_fold is not None:
+            wrong = Support(by_fold.wrong, pairs, f"wrong decisions among {pairs:,} pairs")
             support |= {"accuracy": wrong, "accuracy_std": wrong}
         if (rate := figures.get("eer")) is not None:
             fewer = min(genuine, impostor)

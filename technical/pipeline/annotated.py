@@ -45,7 +45,8 @@ def annotate(image: RgbImage, people: Sequence[Identification]) -> RgbImage:
 def annotated_output(out: Path | None, rate: float) -> Iterator[Write]:
     """A function that adds a picture to `out`: a video (.avi, .mp4), or a folder (no suffix); None writes nothing.
 
-    A video appears when all is written. Raises UserError for another suffix, and where OpenCV cannot write the video.
+    A video appears when all is written, or at Ctrl-C, where none of that name was there, with what there is. Raises UserError for another suffix, for
+    a folder that cannot be made, and where OpenCV cannot write the video.
     """
     if out is None:
         yield lambda frame, people: None
@@ -60,7 +61,10 @@ def annotated_output(out: Path | None, rate: float) -> Iterator[Write]:
 
 @contextmanager
 def _video(out: Path, rate: float) -> Iterator[Write]:
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: its folder cannot be made ({error.strerror}). Name another.") from error
     temporary = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")  # OpenCV goes by the suffix
     writer = cv2.VideoWriter()
     size: tuple[int, int] | None = None
@@ -78,13 +82,20 @@ def _video(out: Path, rate: float) -> Iterator[Write]:
         writer.write(picture)
         count += 1
 
+    interrupted: KeyboardInterrupt | None = None
     try:
-        yield write
+        try:
+            yield write
+        except KeyboardInterrupt as stop:  # what was written stays
+            interrupted = stop
         writer.release()
         if size is not None:
             if (found := _frames_in(temporary)) != count:  # OpenCV says nothing of a full disk
                 raise UserError(f"{out}: only {found} of {count} frames could be written. Is there room on the disk?")
-            os.replace(temporary, out)
+            if interrupted is None or not out.exists():  # half a video does not replace an older one
+                os.replace(temporary, out)
+        if interrupted is not None:
+            raise interrupted
     finally:
         writer.release()
         temporary.unlink(missing_ok=True)

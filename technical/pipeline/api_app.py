@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from pipeline.api_errors import add_handlers
-from pipeline.api_guard import Access, Guard
-from pipeline.api_pages import add_docs, add_ui
+from pipeline.api_guard import Access, Guard, log
+from pipeline.api_pages import BUILD, add_docs, add_ui, differing_models
 from pipeline.api_routes import NAME, router
 from pipeline.api_service import Service
 from pipeline.face_crops import DSR_BELOW
@@ -46,6 +46,8 @@ def create_app(service: Service, access: Access, ui: Path | None = None) -> Fast
     add_handlers(app)
     add_docs(app)
     app.state.has_ui = add_ui(app, ui)
+    if app.state.has_ui and (other := differing_models(ui, service.recogniser)):
+        log.warning("The page at /ui/ was built with other %s than this server has. Build it again: %s", other, BUILD)
     if access.token is None:
         describe_without_token(app)
     if access.origins:

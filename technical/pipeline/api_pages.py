@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 
 from common.errors import UserError
 from pipeline.api_errors import ApiError
+from pipeline.recogniser import Recogniser
 
 BUILT = Path(__file__).parent / "web" / "dist"
 BUILD = "cd technical/pipeline/web && npm ci && npm run build"
@@ -54,6 +56,19 @@ def add_docs(app: FastAPI) -> None:
         if file not in SWAGGER:
             raise ApiError(404, "not_found", "There is no such file.")
         return FileResponse(folder / file)
+
+
+def differing_models(folder: Path | None, recogniser: Recogniser) -> str | None:
+    """In what the page's models, as `pipeline.web_models` wrote them, differ from the recogniser's; None in nothing."""
+    try:
+        page = json.loads(((folder or BUILT) / "models" / "models.json").read_text(encoding="utf-8"))
+        weights, thresholds = dict(page["source_sha256"]), page["thresholds"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # the page says so itself
+    if weights != dict(recogniser.models[1].metadata.source_sha256):
+        return "weights"
+    own = None if recogniser.thresholds is None else recogniser.thresholds.values()
+    return None if thresholds == json.loads(json.dumps(own)) else "thresholds"
 
 
 def add_ui(app: FastAPI, folder: Path | None) -> bool:

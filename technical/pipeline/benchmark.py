@@ -106,6 +106,8 @@ def main(cfg: Config) -> dict[str, Any]:
             result["operators_ms"] = operator_times(files.model("edgeface"), REFERENCE, cfg.threads[0], PROFILED)
         result |= about(cfg, files)
     if cfg.training_steps:
+        if cfg.json is not None:
+            write_json(cfg.json, result)  # what has been measured is not lost to what comes
         with limited(cfg.threads[0]):
             result["training_faces_a_second"] = training_rate(cfg.edgeface, cfg.batch_size, cfg.training_steps, device)
     print_result(result, cfg)

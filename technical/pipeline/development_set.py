@@ -144,8 +144,9 @@ def refuse_lfw(path: Path, subjects: Sequence[str], option: str = "--images") ->
         why = f"{found} of its people are called as people of LFW"
     if why is not None:
         raise UserError(
-            f"{path} looks like LFW ({why}). LFW is the test set: thresholds chosen on it would make every figure "
-            f"measured with them worthless. Give {option} other people, such as dataset/val_processed."
+            f"{path} looks like LFW ({why}). LFW is the test set: what is chosen on it, thresholds or number "
+            f"ranges, would make every figure measured with it worthless. Give {option} other people, such as "
+            "dataset/val_processed."
         )
 
 

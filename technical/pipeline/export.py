@@ -66,7 +66,7 @@ class Config:
     """DSR checkpoint, looked up in checkpoints/ too."""
     calibration: Path | None = None
     """Threshold file of pipeline.calibrate to put inside (default: thresholds.json, here or in checkpoints/, if it
-    is of these weights)."""
+    is of these weights; for int8, whose scores are others, none)."""
     precision: Literal["float32", "fp16", "int8"] = "float32"
     """float32; fp16: half the file, computed in 32 bit; int8: static, ranges calibrated on faces."""
     faces: Path | None = None
@@ -85,21 +85,36 @@ def main(cfg: Config) -> Path:
         raise UserError(f"--precision {cfg.precision} is for --to onnx: a TorchScript is float32.")
     out = cfg.out or Path(f"{cfg.what}.{'onnx' if cfg.to == 'onnx' else 'pt'}")
     sources = load_sources(cfg.what, cfg.edgeface, cfg.dsr)
-    metadata = metadata_of(cfg.what, cfg.precision, sources, read_thresholds(cfg.calibration, sources))
-    faces, label = sample_faces(cfg.faces, LEAST_FACES if cfg.precision == "float32" else 4 * LEAST_FACES, cfg.seed)
+    int8 = cfg.precision == "int8"
+    thresholds = None if int8 and cfg.calibration is None else read_thresholds(cfg.calibration, sources)
+    metadata = metadata_of(cfg.what, cfg.precision, sources, thresholds)
+    count = 4 * LEAST_FACES if int8 else LEAST_FACES
+    faces, label = sample_faces(cfg.faces, count, cfg.seed, chooses=int8)
+    faces, ranged = _parted(faces, label) if int8 else (faces, faces)
     if cfg.to == "torchscript":
         save_torchscript(cfg.what, sources, metadata, faces, out)
     else:
         graph = onnx_graph(cfg.what, sources)
         if cfg.precision != "float32":
             full = finished(_copy(graph), metadata_of(cfg.what, "float32", sources, None))
-            graph = converted(graph, cfg.what, cfg.precision, faces)
+            graph = converted(graph, cfg.what, cfg.precision, ranged)
         save_onnx(finished(graph, metadata), metadata, sources, faces, out)
         if cfg.precision != "float32":
             print_cost(full, out, cfg.what, cfg.val_root, cfg.seed)
     print(f"[export] {metadata.variant}, {cfg.precision}, compared on {min(len(faces), LEAST_FACES)} of {label}")
+    if int8:
+        print(f"[export] ranges of numbers from {len(ranged)} others of them", end="")
+        print("" if thresholds else "; no thresholds inside: those of float32 do not hold, so give --calibration")
     print(f"[export] written: {out} ({out.stat().st_size:,} bytes, sha256 {sha256_of(out)})")
     return out
+
+
+def _parted(faces: Faces, label: str) -> tuple[Faces, Faces]:
+    """A quarter of the faces to compare int8 on, the others to take its ranges from. UserError for fewer than four."""
+    if len(faces) < 4:
+        raise UserError(f"{label} has {len(faces)} faces: int8 needs 4 at least, one of them to be compared on alone.")
+    compared = min(LEAST_FACES, len(faces) // 4)
+    return faces[:compared], faces[compared:]
 
 
 def save_onnx(model: ModelProto, metadata: ModelMetadata, sources: Sources, faces: Faces, out: Path) -> None:
@@ -148,7 +163,8 @@ def _keep_if_equal(
         agreement = compare(metadata.kind, run(temporary), reference(metadata.kind, sources), faces, between)
         agreement.refuse_below(metadata.precision, metadata.kind)
     print(
-        f"[export] against PyTorch at batch 1, 3, 32, input sides {', '.join(map(str, agreement.sizes))}: "
+        f"[export] against PyTorch at batch {', '.join(map(str, agreement.batches))}, input sides "
+        f"{', '.join(map(str, agreement.sizes))}: "
         f"largest difference {agreement.largest_difference:.1e}, least cosine {agreement.least_cosine:.7f}"
     )
     if agreement.rounded_apart is not None:

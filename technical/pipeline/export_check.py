@@ -72,6 +72,11 @@ class Agreement:
     rounded_apart: float | None = None
     """Largest share of values between a chain's halves that were rounded to another level than in PyTorch."""
 
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many faces were given at a time."""
+        return tuple(sorted({min(batch, self.faces) for batch in BATCHES}))
+
     def refuse_below(self, precision: Precision, what: str) -> None:
         """Raise UserError unless the two agree as `precision` must: float32 within 1e-4, all by their cosine."""
         least = LEAST_COSINE[precision]

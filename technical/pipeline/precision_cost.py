@@ -57,6 +57,11 @@ class Trials:
                 progress.update()
         return cls(faces, found, source.label)
 
+    @property
+    def people(self) -> list[str]:
+        """Whom the pairs are of, by the list's names."""
+        return sorted({name for pair in self.pairs.pairs for name in (pair.first_subject, pair.second_subject)})
+
     def figures(self, embeddings: Array) -> dict[str, float | None]:
         """Accuracy over the folds, EER and TAR at FMR 1e-2 of embeddings `(M, D)`, as fractions."""
         rows = {name: row for row, name in enumerate(self.pairs.images)}

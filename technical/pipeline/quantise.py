@@ -28,6 +28,7 @@ from dsr.checkpoint import load_dsr
 from facial_rec.tables import format_table, number, percent
 from facial_rec.timing import time_in_turns
 from pipeline.degradations import check_size
+from pipeline.development_set import refuse_lfw
 from pipeline.export import metadata_of
 from pipeline.export_check import LEAST_COSINE, Array, cosines_of
 from pipeline.export_graphs import load_sources, onnx_graph
@@ -80,7 +81,9 @@ def main(cfg: Config) -> dict[str, Any]:
     if cfg.rounds < 1 or cfg.calibration_faces < 1:
         raise UserError("--rounds and --calibration-faces must be at least 1.")
     graph, metadata = read_edgeface(cfg.edgeface)
-    faces, label = sample_faces(cfg.faces, cfg.calibration_faces, cfg.seed)
+    faces, label = sample_faces(cfg.faces, cfg.calibration_faces, cfg.seed, chooses=True)
+    if (val_root := cfg.val_root or default_dataset("val")) is not None:
+        refuse_lfw(val_root, [], "--val-root")
     files = write_models(graph, metadata, faces, cfg.out)
     dsr = dsr_file(cfg.dsr)
     upscaler = load_dsr(dsr)[0] if dsr is not None else None
@@ -99,11 +102,13 @@ def main(cfg: Config) -> dict[str, Any]:
         for name, medians in latencies(files, threads, cfg.rounds).items():
             result["models"][name].setdefault("milliseconds", {})[str(threads)] = medians
     for which, root, pairs in (
-        ("validation", cfg.val_root or default_dataset("val"), None),
+        ("validation", val_root, None),
         ("test", cfg.dataset_root, cfg.pairs),
     ):
         if root is not None:
             trials = Trials.load(root, pairs, cfg.seed)
+            if which == "validation":
+                refuse_lfw(root, trials.people, "--val-root")
             result[which] = {"label": trials.label, "pairs": len(trials.pairs)}
             measure(files, trials, views_of("edgeface", trials.faces, cfg.vlr_size, upscaler), result["models"], which)
     result["advice"] = advice(
@@ -133,7 +138,10 @@ def write_models(graph: ModelProto, metadata: ModelMetadata, faces: Faces, folde
     for precision in PRECISIONS:
         copy = ModelProto()
         copy.CopyFrom(graph)
-        model = finished(converted(copy, "edgeface", precision, faces), replace(metadata, precision=precision))
+        about = replace(metadata, precision=precision)
+        if precision.startswith("int8"):
+            about = replace(about, thresholds=None)  # which were chosen for other scores
+        model = finished(converted(copy, "edgeface", precision, faces), about)
         files[precision] = folder / f"{metadata.variant}_{precision}.onnx"
         with replacing(files[precision]) as temporary:
             temporary.write_bytes(model.SerializeToString(deterministic=True))
@@ -186,8 +194,7 @@ def print_result(result: dict[str, Any]) -> None:
         for which in sets:
             for view in ("hr", low):
                 figures = one[which][view]
-                accuracy = figures["accuracy"] if figures["accuracy"] is not None else 1 - (figures["eer"] or 0)
-                row += [number(figures["cosine_mean"], decimals=4), percent(accuracy)]
+                row += [number(figures["cosine_mean"], decimals=4), percent(figures["accuracy"])]
         rows.append(row)
     print("\n" + format_table(header, rows))
     calibrated, through = result["calibrated_on"], result["low_resolution"]["through"]

@@ -87,6 +87,10 @@ class Recogniser:
         """None where nothing is calibrated."""
 
     @property
+    def _dsr_sha256(self) -> str:
+        return self._chain.metadata.source_sha256["dsr"]
+
+    @property
     def models(self) -> tuple[OnnxModel, OnnxModel]:
         """EdgeFace, for large faces, and the chain, for small ones."""
         return self._edgeface, self._chain
@@ -170,6 +174,7 @@ class Recogniser:
                 "face": one.face.number,
                 "resolution": one.face.resolution,
                 "by_dsr": one.face.by_dsr,
+                **({"dsr_sha256": self._dsr_sha256} if one.face.by_dsr else {}),
             }
             for one in faces
         ]
@@ -195,6 +200,8 @@ class Recogniser:
     def _identified(self, face: Face, matches: Sequence[Match]) -> Identification:
         best = matches[0]
         verdict = decide(best.score, face, enrolled_face(best), self.thresholds)
+        if best.metadata.get("dsr_sha256") not in (None, self._dsr_sha256):
+            verdict = replace(verdict, notes=(*verdict.notes, OTHER_DSR))
         candidates = tuple(Candidate(one.name, one.score, one.embedding_id) for one in matches)
         return Identification(face, best.name if verdict.answer == "same" else None, verdict, candidates)
 
@@ -210,6 +217,9 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     if not lengths.all():
         raise UserError("An embedding is all zeros: it is like nobody. Are the recogniser's weights damaged?")
     return np.asarray(vectors / lengths, np.float32)
+
+
+OTHER_DSR = "the enrolled face was embedded by way of another DSR than this one; enrol the person again"
 
 
 def enrolled_face(match: Match) -> Face:

@@ -98,7 +98,7 @@ def groups_section(
         for column in chosen:
             for case in cases:
                 labels: dict[str, Any] = {"recogniser": case.recogniser, "protocol": case.protocol}
-                labels |= {"method": case.method, "size": case.size}
+                labels |= {"method": case.method, "size": case.size, "degradation": settings.degradation}
                 found = group_errors(
                     evaluation.scores[case],
                     pairs,

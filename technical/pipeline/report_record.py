@@ -240,10 +240,18 @@ def _check_record(c: _Checker, record: Entry) -> None:
             "differences": c.each(_keys(c, {**method, "minus": c.text, "figures": c.figures}, {"degradation": c.text})),
             "identification": c.each(_keys(c, {**method, "set": c.text, "figures": c.figures}, {**judged, **ranked})),
             "groups": c.each(
-                _keys(c, {**method, "column": c.text, "rows": c.each(group)}, {"threshold": c.number, "ratios": ratios})
+                _keys(
+                    c,
+                    {**method, "column": c.text, "rows": c.each(group)},
+                    {"threshold": c.number, "ratios": ratios, "degradation": c.text},
+                )
             ),
             "calibration": c.each(
-                _keys(c, {"recogniser": c.text, "method": c.text, "sizes": calibrated}, {"wanted_fmr": c.number})
+                _keys(
+                    c,
+                    {"recogniser": c.text, "method": c.text, "sizes": calibrated},
+                    {"wanted_fmr": c.number, "degradation": c.text},
+                )
             ),
             "pictures": _keys(c, {"folder": _file_name(c)}, {"grids": c.each(grid), "failures": c.each(failure)}),
         },
@@ -278,8 +286,8 @@ _IDENTITY: dict[str, tuple[str, ...]] = {
     "verification": ("recogniser", "protocol", "method", "size", "degradation"),
     "differences": ("recogniser", "protocol", "set", "method", "minus", "size", "degradation"),
     "identification": ("recogniser", "method", "size", "degradation", "set"),
-    "groups": ("column", "recogniser", "protocol", "method", "size"),
-    "calibration": ("recogniser", "protocol", "method", "wanted_fmr"),
+    "groups": ("column", "recogniser", "protocol", "method", "size", "degradation"),
+    "calibration": ("recogniser", "protocol", "method", "wanted_fmr", "degradation"),
 }
 
 
@@ -300,6 +308,8 @@ def _joined(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[
             for one in entries:
                 if clash:
                     one = one | {"recogniser": f"{one['recogniser']} ({name})"}
+                    if " of " in (one.get("minus") or ""):  # another recogniser's, which is renamed as well
+                        one["minus"] = f"{one['minus']} ({name})"
                 seen[key].setdefault(_key(key, one), one)
     return {section: list(entries.values()) for section, entries in seen.items()}
 

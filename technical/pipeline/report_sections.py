@@ -203,9 +203,11 @@ def calibration_section(records: Records) -> list[Section]:
     """Thresholds by size, error rates at the default threshold, risk against coverage."""
     entries, threshold = records.sections["calibration"], records.threshold
     parts: list[str] = []
-    for recogniser, protocol in distinct(entries, "recogniser", "protocol"):
-        mine = [one for one in entries if (one["recogniser"], one.get("protocol")) == (recogniser, protocol)]
-        parts.append(html.heading(recogniser + (f", {protocol.upper()}" if protocol else ""), 3))
+    keys = ("recogniser", "protocol", "degradation")
+    for chosen in distinct(entries, *keys):
+        mine = [one for one in entries if tuple(map(one.get, keys)) == chosen]
+        words = [chosen[0], str(chosen[1] or "").upper(), _reduced(chosen[2])]
+        parts.append(html.heading(", ".join(word for word in words if word), 3))
         parts.append(report_tables.calibration_table(mine, threshold))
         charts = [report_charts.at_default(mine, name, threshold) for name in ("fmr", "fnmr")]
         parts.append(_charts([*charts, *(report_charts.risk_coverage(one) for one in _with_risk(mine))]))
@@ -228,13 +230,14 @@ def groups_section(records: Records) -> list[Section]:
     """Error rates by group of people; for each column the size a report leads with, the other cases folded away."""
     entries = records.sections["groups"]
     parts: list[str] = []
-    for column, recogniser, protocol in distinct(entries, "column", "recogniser", "protocol"):
-        mine = [one for one in entries if (one["column"], one["recogniser"]) == (column, recogniser)]
-        mine = [one for one in mine if one.get("protocol") == protocol]
+    keys = ("column", "recogniser", "protocol", "degradation")
+    for chosen in distinct(entries, *keys):
+        mine = [one for one in entries if tuple(map(one.get, keys)) == chosen]
+        column, recogniser, protocol, degradation = chosen
         size = report_charts.operating_size(mine)
         first = next((one for one in mine if (one["size"], one["method"]) == (size, "dsr")), None)
         first = first or next(one for one in mine if one["size"] == size)
-        where = [f"By {column}: {recogniser}", str(protocol or "").upper(), _case(first)]
+        where = [f"By {column}: {recogniser}", str(protocol or "").upper(), _case(first), _reduced(degradation)]
         parts.append(html.heading(", ".join(word for word in where if word), 3))
         parts += _group_parts(first)
         for one in mine:
@@ -246,6 +249,11 @@ def groups_section(records: Records) -> list[Section]:
         )
         parts.insert(0, html.paragraph(words))
     return optional_section("Error rates by group", parts)
+
+
+def _reduced(degradation: str | None) -> str:
+    """The reduction in words; empty for the usual one."""
+    return "" if degradation in (None, "canonical") else f"reduction {degradation}"
 
 
 def _case(entry: Entry) -> str:

@@ -5,6 +5,7 @@ A quantised network is only as good as the images its ranges were taken from; on
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from common.paths import find_dataset
 from common.progress import progress_bar
 from dsr.synthetic import render_aligned
 from facial_rec.faceset import FaceSet
+from pipeline.development_set import refuse_lfw
 
 Faces = NDArray[np.uint8]
 """RGB `(N, 112, 112, 3)`."""
@@ -23,17 +25,29 @@ MADE_UP = "made-up faces"
 LEAST_SMOOTHNESS = 0.5  # faces, even sharp ones, have above 0.9; white noise has 0
 
 
-def sample_faces(folder: Path | None, count: int, seed: int = 0) -> tuple[Faces, str]:
+def sample_faces(folder: Path | None, count: int, seed: int = 0, chooses: bool = False) -> tuple[Faces, str]:
     """`count` faces, or as many as there are, drawn evenly over the folder's people, and what they are called.
 
-    Without a folder they are made up. Raises UserError for what cannot be read and for noise.
+    Without a folder they are made up. Raises UserError for what cannot be read, for noise, for a seed below 0, and for
+    LFW where something of a model `chooses` by them: that is the test set.
     """
+    if seed < 0:
+        raise UserError(f"--seed must be at least 0, found {seed}.")
     if folder is None:
         return made_up_faces(count, seed), MADE_UP
     root = find_dataset(folder)
     found = FaceSet(root)
-    order = np.random.default_rng(seed).permutation(len(found))[:count]
-    faces = np.stack([found.read(found.faces[index]) for index in np.sort(order)])
+    if chooses:
+        refuse_lfw(root, found.subjects, "--faces")
+    order = np.random.default_rng(seed).permutation(len(found))
+    seen: Counter[str] = Counter()
+    rounds = []  # in which a face's turn comes, everybody having one in each
+    for index in order:
+        person = found.faces[index].subject
+        rounds.append(seen[person])
+        seen[person] += 1
+    chosen = np.sort(order[np.argsort(rounds, kind="stable")][:count])
+    faces = np.stack([found.read(found.faces[index]) for index in chosen])
     refuse_noise(faces, str(root))
     return faces, str(root)
 

@@ -96,6 +96,17 @@ def test_figures_with_too_few_errors_are_withheld_with_their_interval() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_wrong_decisions_are_counted_in_folds_of_any_size() -> None:
+    """Three wrong in a fold of 40 pairs among nine of 28 or 29: the mean over folds would make 2.25 of them."""
+    folds = np.repeat(np.arange(10), [40, *[29] * 8, 28])
+    genuine = np.arange(300) % 2 == 0
+    scores = np.where(genuine, 0.8, 0.1)
+    scores[[0, 2, 4]] = 0.1
+    judged = Comparisons(scores, genuine, folds).judged(0.5)
+    assert judged.few_errors["accuracy"] == 3
+    assert judged.figures["accuracy"] == pytest.approx(1 - 3 / 400)
+
+
 def test_flagged_figures_keep_their_value() -> None:
     comparisons = made(4)
     judged = comparisons.judged(0.55)

@@ -23,7 +23,7 @@ from dsr.checkpoint import load_dsr
 from dsr.degradation import round_to_8bit
 from facial_rec.embedder import load_embedder
 from facial_rec.thresholds import DevelopmentSet, MadeFor, SizeThresholds, Thresholds
-from pipeline import export, export_check, onnx_models
+from pipeline import export, export_check, onnx_models, quantise
 from pipeline.export_graphs import open_torchscript
 from pipeline.model_metadata import Kind
 from pipeline.onnx_build import COARSENESS, ENLARGE, ENLARGED, LOW, graph_of
@@ -336,6 +336,55 @@ def test_wrong_arrays_are_refused(exported: Callable[..., Path]) -> None:
     for threads, batch in ((-1, 1), (1, 0)):
         with pytest.raises(UserError, match="expected 0"):
             OnnxModel(face.path, "edgeface", threads, batch)
+
+
+def test_faces_are_drawn_evenly_over_the_people(tmp_path: Path, face: Callable[..., RgbImage]) -> None:
+    for photo in range(20):
+        write_png(tmp_path / f"Ann_{photo}.png", face(0, photo))
+    for person in range(1, 4):
+        write_png(tmp_path / f"P{person}_0.png", face(person, 0))
+    faces, _ = sample_faces(tmp_path, 8)
+    others = sum(any(np.array_equal(one, face(person, 0)) for one in faces) for person in range(1, 4))
+    assert (len(faces), others) == (8, 3)
+    assert len(sample_faces(tmp_path, 100)[0]) == 23
+    with pytest.raises(UserError, match="--seed must be at least 0, found -1"):
+        sample_faces(tmp_path, 8, -1)
+
+
+def test_nothing_is_chosen_by_lfw(tmp_path: Path, weights: dict[str, Path], face: Callable[..., RgbImage]) -> None:
+    for person in range(4):
+        write_png(tmp_path / "lfw" / f"P{person}_0.png", face(person, 0))
+    names = {name: str(path) for name, path in weights.items()}
+    with pytest.raises(UserError, match=r"looks like LFW.*Give --faces other people"):
+        export.main(export.Config("edgeface", precision="int8", faces=tmp_path / "lfw", **names))  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"looks like LFW.*Give --val-root other people"):
+        quantise.main(quantise.Config(names["edgeface"], val_root=tmp_path / "lfw", out=tmp_path / "models"))
+
+
+def test_int8_is_compared_on_faces_that_its_ranges_are_not_from(
+    tmp_path: Path, weights: dict[str, Path], face: Callable[..., RgbImage], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {name: str(path) for name, path in weights.items()}
+    for person in range(9):
+        if person in (3, 8):
+            continue
+        write_png(tmp_path / "faces" / f"P{person}_0.png", face(person, 0))
+    config = export.Config(
+        "edgeface",
+        precision="int8",
+        faces=tmp_path / "faces",
+        out=tmp_path / "a.onnx",
+        **names,  # type: ignore[arg-type]
+    )
+    export.main(config)
+    printed = capsys.readouterr().out
+    assert "compared on 1 of" in printed
+    assert "at batch 1, input sides 112" in printed
+    assert "ranges of numbers from 6 others of them; no thresholds inside" in printed
+    for path in sorted((tmp_path / "faces").iterdir())[:4]:
+        path.unlink()
+    with pytest.raises(UserError, match="has 3 faces: int8 needs 4 at least"):
+        export.main(config)
 
 
 def test_noise_is_no_face(tmp_path: Path, face: Callable[..., RgbImage]) -> None:

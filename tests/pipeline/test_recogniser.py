@@ -252,6 +252,7 @@ def test_enrol_and_identify(make: Callable[..., Recogniser], photo_of: PhotoOf, 
             "face": 1,
             "resolution": 20,
             "by_dsr": True,
+            "dsr_sha256": chosen.models[1].metadata.source_sha256["dsr"],
         }
         found = chosen.identify(gallery, photo_of((1, 2, 18), (5, 0, 90), (0, 3, 100)))
         assert [one.label for one in found] == ["Bob", "unknown", "Ann"]
@@ -278,6 +279,18 @@ def test_small_enrolled_faces_set_the_threshold_too(
         assert chosen.identify(gallery, photo_of((0, 1, 100)))[0].verdict.resolution == 16
         gallery.enrol("Bob", chosen.faces(photo_of((1, 0, 20)))[0].embedding)  # without saying its resolution
         assert chosen.identify(gallery, photo_of((1, 1, 100)))[0].verdict.resolution == 100
+
+
+def test_a_face_that_another_dsr_restored_is_noted(
+    make: Callable[..., Recogniser], photo_of: PhotoOf, tmp_path: Path
+) -> None:
+    chosen = make()
+    with chosen.open_gallery(tmp_path / "g.sqlite") as gallery:
+        chosen.enrol(gallery, "Ann", [photo_of((0, 0, 16))])
+        assert recogniser.OTHER_DSR not in chosen.identify(gallery, photo_of((0, 1, 100)))[0].verdict.notes
+        one = chosen.faces(photo_of((1, 0, 20)))[0]
+        gallery.enrol("Bob", one.embedding, [{"resolution": 20, "by_dsr": True, "dsr_sha256": "0" * 64}])
+        assert recogniser.OTHER_DSR in chosen.identify(gallery, photo_of((1, 1, 100)))[0].verdict.notes
 
 
 def test_galleries_of_others_are_refused(

@@ -233,7 +233,9 @@ def test_documentation_is_served_from_here(client: TestClient) -> None:
     assert client.get("/docs/redoc.standalone.js").status_code == 404
 
 
-def test_the_page_is_served_where_it_is_built(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_served_where_it_is_built(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("pipeline.api_pages.BUILT", tmp_path / "absent")
     missing = make().get("/ui")
     assert missing.status_code == 404
@@ -247,6 +249,11 @@ def test_the_page_is_served_where_it_is_built(make: Make, tmp_path: Path, monkey
     assert page.text.startswith("<!doctype html>")
     assert "'wasm-unsafe-eval'" in page.headers["content-security-policy"]
     assert client.get("/ui/..%2Fsecret").status_code == 404
+    assert "built with other" not in caplog.text
+    (tmp_path / "dist" / "models").mkdir()
+    (tmp_path / "dist" / "models" / "models.json").write_text('{"source_sha256": {"dsr": "0"}, "thresholds": null}')
+    make(ui=tmp_path / "dist")
+    assert "was built with other weights than this server has. Build it again" in caplog.text
     with pytest.raises(Exception, match=r"holds no index\.html"):
         make(ui=tmp_path)
 

@@ -264,6 +264,32 @@ def test_a_record_that_clashes_is_renamed_in_all_its_sections(new_record: Callab
         assert recognisers >= {"edgeface_xxs", *names}, section
 
 
+def test_whom_a_renamed_record_compares_with_is_renamed_too(new_record: Callable[[], Record], tmp_path: Path) -> None:
+    paths = []
+    for number in range(2):
+        one = new_record()
+        one["title"] = f"DSR {number}"
+        one["verification"][0]["figures"]["accuracy"] = 0.7 + number / 10
+        one["differences"].append(one["differences"][0] | {"minus": "dsr of edgeface_xxs"})
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(json.dumps(one))
+    found = [(one["recogniser"], one["minus"]) for one in read_records(paths).sections["differences"]]
+    assert ("edgeface_xxs", "dsr of edgeface_xxs") in found
+    assert ("edgeface_xxs (DSR 1)", "dsr of edgeface_xxs (DSR 1)") in found
+    assert ("edgeface_xxs (DSR 1)", "bicubic") in found
+
+
+def test_groups_and_thresholds_say_of_which_reduction_they_are(page_of: Page, new_record: Callable[[], Record]) -> None:
+    canonical, severe = new_record(), new_record()
+    for section in ("groups", "calibration"):
+        for one in severe[section]:
+            one["degradation"] = "realistic-severe"
+    text = _Structure(page_of(canonical, severe)).text
+    assert "edgeface_xxs (" not in text, "they do not clash"
+    assert text.count("reduction realistic-severe") >= 2
+    assert "reduction" not in _Structure(page_of(canonical)).text.partition("Error rates by group")[2][:2000]
+
+
 def test_missing_and_false_pictures_become_a_visible_note(page_of: Page, tmp_path: Path, record: Record) -> None:
     folder = tmp_path / "record_pictures"
     (folder / "8_0_lr.png").unlink()
