@@ -45,8 +45,8 @@ def annotate(image: RgbImage, people: Sequence[Identification]) -> RgbImage:
 def annotated_output(out: Path | None, rate: float) -> Iterator[Write]:
     """A function that adds a picture to `out`: a video (.avi, .mp4), or a folder (no suffix); None writes nothing.
 
-    A video appears when all is written, or at Ctrl-C, where none of that name was there, with what there is. Raises UserError for another suffix, for
-    a folder that cannot be made, and where OpenCV cannot write the video.
+    A video appears when all is written, or at Ctrl-C, where none of that name was there, with what there is. Raises
+    UserError for another suffix, for a folder that cannot be made, and where OpenCV cannot write the video.
     """
     if out is None:
         yield lambda frame, people: None

@@ -206,8 +206,8 @@ def calibration_section(records: Records) -> list[Section]:
     keys = ("recogniser", "protocol", "degradation")
     for chosen in distinct(entries, *keys):
         mine = [one for one in entries if tuple(map(one.get, keys)) == chosen]
-        words = [chosen[0], str(chosen[1] or "").upper(), _reduced(chosen[2])]
-        parts.append(html.heading(", ".join(word for word in words if word), 3))
+        title = [chosen[0], str(chosen[1] or "").upper(), _reduced(chosen[2])]
+        parts.append(html.heading(", ".join(word for word in title if word), 3))
         parts.append(report_tables.calibration_table(mine, threshold))
         charts = [report_charts.at_default(mine, name, threshold) for name in ("fmr", "fnmr")]
         parts.append(_charts([*charts, *(report_charts.risk_coverage(one) for one in _with_risk(mine))]))
