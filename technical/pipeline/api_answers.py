@@ -231,9 +231,12 @@ def embed_answer(recogniser: Recogniser, faces: Sequence[EmbeddedFace]) -> Embed
     return EmbedAnswer(faces=found, models=models_answer(recogniser))
 
 
-def identify_answer(recogniser: Recogniser, found: Sequence[Identification]) -> IdentifyAnswer:
-    """Who each face is."""
+def identify_answer(recogniser: Recogniser, found: Sequence[Identification], listing: bool = True) -> IdentifyAnswer:
+    """Who each face is; without `listing`, no candidate but the one that it is."""
     faces = [IdentifiedAnswer.model_validate(one) for one in found]
+    if not listing:
+        for face in faces:
+            face.candidates = [one for one in face.candidates if one.name == face.name]
     return IdentifyAnswer(faces=faces, models=models_answer(recogniser))
 
 

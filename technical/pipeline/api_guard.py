@@ -73,6 +73,14 @@ class Access:
         """Whether somebody can be enrolled or deleted at all."""
         return self.loopback or self.token is not None
 
+    def may_list(self, given: str | None) -> bool:
+        """Whether who gave this bearer token, or none, may be told who is enrolled."""
+        try:
+            self.check_token(given)
+        except ApiError:
+            return False
+        return True
+
     def check_token(self, given: str | None) -> None:
         """Raise ApiError unless who gave this bearer token, or none, may see, enrol and delete people."""
         if not self.people_open:

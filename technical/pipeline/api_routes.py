@@ -54,16 +54,23 @@ def access_of(request: Request) -> Access:
     return found
 
 
-def with_token(
-    request: Request,
-    given: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-) -> None:
+BEARER = HTTPBearer(auto_error=False)
+
+
+def with_token(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]) -> None:
     """Let nobody pass without the token, where there is one. Raises ApiError as `Access.check_token`."""
     access_of(request).check_token(None if given is None else given.credentials.strip())
 
 
+async def may_list(request: Request) -> bool:
+    """Whether who asks may be told of people whom a photo does not show."""
+    given = await BEARER(request)  # not by `Security`, which would describe the token as needed
+    return access_of(request).may_list(None if given is None else given.credentials.strip())
+
+
 Serving = Annotated[Service, Depends(service_of)]
 Allowed = Annotated[None, Depends(with_token)]
+Listing = Annotated[bool, Depends(may_list)]
 
 
 class Png(Response):
@@ -157,15 +164,17 @@ async def upscale(request: Request, service: Serving) -> Png:
 @router.post(
     "/identify", responses=answers(200, "identify", *ON_UPLOADS, 404), openapi_extra=request_body(IdentifyForm)
 )
-async def identify(request: Request, service: Serving) -> IdentifyAnswer:
+async def identify(request: Request, service: Serving, listing: Listing) -> IdentifyAnswer:
     """Who is in a photo, of the people enrolled: an answer for each face.
 
-    curl -F image=@party.jpg -F top=3 http://localhost:8000/identify
+    Who may not ask for `/people` is told whom the photo shows, and of no other candidate.
+
+        curl -F image=@party.jpg -F top=3 http://localhost:8000/identify
     """
     async with service.uploaded(request, IdentifyForm) as form:
         faces = await service.faces("image", form.image, form.aligned)
         found = await service.in_gallery(service.people.identify, faces, form.top)
-        return identify_answer(service.recogniser, found)
+        return identify_answer(service.recogniser, found, listing)
 
 
 @router.get("/people", responses=answers(200, "people", *ON_PEOPLE))

@@ -46,6 +46,22 @@ def test_people_need_the_token_where_there_is_one(make: Make, photo: PhotoFile) 
         assert client.post("/embed", files={"image": image}).status_code == 200
 
 
+def test_candidates_are_for_those_who_may_list_people(make: Make, photo: PhotoFile, tmp_path: Path) -> None:
+    gallery = str(tmp_path / "known.sqlite")
+    owner, closed = make(gallery=gallery), make(Access(loopback=False), gallery=gallery)
+    for number, name in enumerate(("Ann", "Bob")):
+        owner.post("/people", data={"name": name}, files={"image": photo((number, 0, 90))})
+    guarded = make(Access(loopback=False, token=TOKEN), gallery=gallery)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    for client, given, listed in ((owner, {}, 2), (closed, {}, 0), (guarded, {}, 0), (guarded, headers, 2)):
+        files = {"image": photo((0, 1, 90), (5, 0, 90))}
+        known, stranger = client.post("/identify", files=files, headers=given).json()["faces"]
+        assert (known["name"], stranger["name"]) == ("Ann", None)
+        assert len(stranger["candidates"]) == listed
+        assert [one["name"] for one in known["candidates"]][: 1 + (listed > 0)] == ["Ann", "Bob"][: 1 + (listed > 0)]
+        assert len(known["candidates"]) == max(1, listed)
+
+
 def test_people_are_closed_to_the_network_without_a_token(make: Make, photo: PhotoFile) -> None:
     client = make(Access(loopback=False))
     assert on_people(client, photo((0, 0, 90))) == [403] * 3
