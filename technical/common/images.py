@@ -41,8 +41,9 @@ _DAMAGE = (
 )
 _DAMAGE_IN_STREAM = (zlib.error, struct.error, zipfile.BadZipFile)
 
-_MARKER = re.compile(rb"\xff+[^\x00\xff]")  # 0xFF followed by 0 is a number in a JPEG's scan
-_ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a segment: TEM, RST0 to RST7 and SOI
+_MARKER = re.compile(rb"\xff[^\x00\xff]")  # 0xFF followed by 0 is a number in a JPEG's scan, by 0xFF nothing
+# Markers after which the decoder looks for the next one at once: TEM and reserved ones, RST0 to RST7, SOI.
+_ALONE = (*range(0x01, 0xC0), *range(0xD0, 0xD9))
 _END, _SCAN = 0xD9, 0xDA
 
 

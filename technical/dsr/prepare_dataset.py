@@ -29,6 +29,7 @@ from dsr.synthetic_set import divide, draw_set
 from facial_rec.detector import DetectorName, load_detector
 
 SMALLEST_VLR, LARGEST_VLR = 8, 64
+DRAWN = "drawn by dsr.synthetic; no photograph"  # the source that the meta.json of a synthetic set names
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def _meta(kind: str, cfg: Synthetic | Folder | Lfw) -> dict[str, Any]:
         for one in value if isinstance(value, list) else [value]:
             words += [] if one is None else [f"--{name.replace('_', '-')}", str(one)]
     sources = {
-        "synthetic": "drawn by dsr.synthetic; no photograph",
+        "synthetic": DRAWN,
         "lfw": "LFW, test only",
         "folder": options.get("source"),
     }

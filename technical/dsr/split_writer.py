@@ -24,7 +24,7 @@ from common.progress import progress_bar
 from facial_rec.faceset import HR_FOLDER, HR_SIZE, VLR_FOLDER
 
 REPLACING = ".replacing.json"
-"""Folders under way to be replaced, and whether there was one before; while this lies there, the old ones count."""
+"""Splits under way to be replaced, and whether there was one before; while this lies there, the old ones count."""
 SPLITS = ("train", "val", "test")
 REDUCTION = "torch antialiased bicubic, clamped to [0, 1], rounded to 8 bit (dsr.degradation.canonical_reduce)"
 _REDUCED_AT_ONCE = 64
@@ -72,7 +72,7 @@ def write_splits(
     """
     refuse_existing(out, list(counts), overwrite)
     staying = _staying_people(out, counts)
-    with _replacing_folders(out, [split_folder(out, split) for split in counts]) as folders:
+    with _replacing_folders(out, list(counts)) as folders:
         writers = {split: _SplitWriter(folder, vlr_size) for split, folder in zip(counts, folders, strict=True)}
         with progress_bar(sum(counts.values()), "faces", "face") as progress:
             for sample in samples:
@@ -141,10 +141,10 @@ def _staying_people(out: Path, written: Collection[str]) -> dict[str, Path]:
 
 
 @contextmanager
-def _replacing_folders(out: Path, targets: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give an empty folder beside each target; renamed over them, one right after the other, when the block ends well,
+def _replacing_folders(out: Path, splits: Sequence[str]) -> Iterator[list[Path]]:
+    """Give an empty folder beside each split's; renamed over them, one right after the other, when the block ends well,
     and removed when it does not."""
-    targets = [target.resolve() for target in targets]  # of a link, what it leads to
+    targets = [split_folder(out, split).resolve() for split in splits]  # of a link, what it leads to
     stagings = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
     for target, staging in zip(targets, stagings, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def _replacing_folders(out: Path, targets: Sequence[Path]) -> Iterator[list[Path
         for staging in stagings:
             staging.mkdir()
         yield stagings
-        write_json(out / REPLACING, {str(target): target.exists() for target in targets})
+        write_json(out / REPLACING, {split: target.exists() for split, target in zip(splits, targets, strict=True)})
         try:
             for target in targets:
                 if target.exists():
@@ -180,16 +180,19 @@ def _restore(out: Path) -> None:
     """Undo a replacement that was killed amid its renames, in all splits; remove what one left after them."""
     marker = out / REPLACING
     if marker.is_file():
-        for name, was_there in read_json(marker).items():
-            target = Path(name)
+        content = read_json(marker)
+        if not isinstance(content, dict) or not content.keys() <= set(SPLITS):
+            raise UserError(f"{marker} is not what a replacement of splits leaves: look at {out}, and remove the file.")
+        for split, was_there in content.items():
+            target = split_folder(out, split).resolve()
             if _old(target).is_dir() or not was_there:
                 shutil.rmtree(target, ignore_errors=True)
             if _old(target).is_dir():
                 os.rename(_old(target), target)
         marker.unlink()
     for target in (split_folder(out, split).resolve() for split in SPLITS):
-        if target.exists():
-            shutil.rmtree(_old(target), ignore_errors=True)
+        if _old(target).is_dir() and target.exists():
+            shutil.rmtree(_old(target))  # one that cannot be removed is said now, before anything is moved
         elif _old(target).is_dir():
             os.rename(_old(target), target)
 

@@ -222,7 +222,7 @@ def _train(cfg: Config, place: Place) -> Path:
         raise UserError(f"{len(train_faces)} training faces cannot be shared by {place.world} processes: use fewer.")
     start, start_info = load_dsr(cfg.start_from, option="--start-from") if cfg.start_from is not None else (None, None)
     if start_info is not None:
-        refuse_to_overwrite(cfg.out, ["dsr.pt"], {"--start-from": start_info.path})
+        refuse_to_overwrite(cfg.out, ["dsr.pt"], {"--start-from": (cfg.start_from,)})
     state = _fresh_state(cfg, place, start)
     before = {key: value.clone() for key, value in state.model.state_dict().items()}
     checksums = {

@@ -25,7 +25,7 @@ from common import cli
 from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
 from common.files import write_json
-from common.paths import default_dataset, find_dataset, find_weights
+from common.paths import default_dataset, find_dataset
 from common.progress import progress_bar
 from common.runlog import keep_records, wandb_logger
 from dsr.checkpoint import load_dsr
@@ -168,8 +168,8 @@ def main(cfg: Config) -> Path:
     loss = make_loss(cfg.weights, identities, cfg.octuplet_margin, cfg.cosface_margin)
     rates = cfg.learning_rate, cfg.layer_decay, cfg.weight_decay
     start, start_sha256 = load_start(cfg.start_from, original)
-    if cfg.start_from is not None:
-        refuse_to_overwrite(cfg.out, [f"{NAME}.pth", f"{NAME}.pt"], {"--start-from": find_weights(cfg.start_from)})
+    read = {"--edgeface": (cfg.edgeface,), "--start-from": (cfg.start_from,), "--teachers": cfg.teachers}
+    refuse_to_overwrite(cfg.out, [f"{NAME}.pth", f"{NAME}.pt"], read)
     state = fresh_state(start, loss, *rates, cfg.ema_decay, cfg.adapter_rank, device)
     checksums: dict[str, Any] = {
         "edgeface_sha256": teacher.source.sha256,

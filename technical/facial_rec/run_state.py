@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from common.files import replacing
+from common.paths import find_weights
 from facial_rec.weights import describe_difference, read_pickle
 
 
@@ -38,10 +39,12 @@ def check_run_folder(out: Path, resume: bool, state: str = "last.pt") -> None:
         raise UserError(f"{out}/{state} is missing, so there is nothing to resume: run without --resume.")
 
 
-def refuse_to_overwrite(out: Path, made: Sequence[str], read: Mapping[str, Path | None]) -> None:
-    """Raise UserError where a file that is read, by option, is one of those that the run is to make in `out`."""
+def refuse_to_overwrite(out: Path, made: Sequence[str], read: Mapping[str, Iterable[str | Path | None]]) -> None:
+    """Raise UserError where weights that are read, by option, are one of the files that the run is to make in `out`."""
     targets = {(out / name).resolve(): name for name in made}
-    for option, path in read.items():
+    given = [(option, name) for option, names in read.items() for name in names if name is not None]
+    for option, name in given:
+        path = find_weights(name)
         if path is not None and path.resolve() in targets:
             raise UserError(
                 f"{option} {path} would be overwritten by the run's own {targets[path.resolve()]}: give another --out."

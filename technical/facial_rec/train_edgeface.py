@@ -35,7 +35,7 @@ from facial_rec.identities import require_disjoint
 from facial_rec.labelled_faces import FolderFaces, load_faces
 from facial_rec.margin import MARGINS, SCALE, margin_named
 from facial_rec.partial_fc import AdamW, PartialFC, memory_needed
-from facial_rec.run_state import check_run_folder
+from facial_rec.run_state import check_run_folder, refuse_to_overwrite
 from facial_rec.train_faces import BatchPlan, TrainingSet, held_out, whole_set
 from facial_rec.train_run import Run
 from facial_rec.train_state import POINTER, RunState, TripletLoss, restore_state
@@ -137,6 +137,8 @@ def _check_config(cfg: Config) -> None:
     if not cfg.scale > 0.0:
         raise UserError(f"--scale must be above 0, found {cfg.scale}.")
     check_run_folder(cfg.out, cfg.resume, POINTER)
+    if not cfg.resume:
+        refuse_to_overwrite(cfg.out, ["edgeface.pt"], {"--restart-from": (cfg.restart_from,)})
 
 
 def _margin(cfg: Config) -> tuple[float, ...]:

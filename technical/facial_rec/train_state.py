@@ -116,10 +116,7 @@ def save_state(out: Path, state: RunState, settings: dict[str, Any], place: Plac
             "settings": settings,
             "model": state.model.state_dict(),
             "optimizer": state.optimizer.state_dict(),
-            "progress": {
-                **{"step": state.step, "sums": state.sums, "best": state.best},
-                "validated_on": state.validated_on,
-            },
+            "progress": {name: getattr(state, name) for name in ("step", "sums", "best", "validated_on")},
         }
     write_state(folder / f"rank_{place.rank}.pt", content)
     place.wait()

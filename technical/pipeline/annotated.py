@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,10 +91,14 @@ def _video(out: Path, rate: float) -> Iterator[Write]:
             interrupted = stop
         writer.release()
         if size is not None:
-            if (found := _frames_in(temporary)) != count:  # OpenCV says nothing of a full disk
+            if (
+                found := _frames_in(temporary)
+            ) < count:  # Ctrl-C may come between a frame and its count; OpenCV says nothing of a full disk
                 raise UserError(f"{out}: only {found} of {count} frames could be written. Is there room on the disk?")
-            if interrupted is None or not out.exists():  # half a video does not replace an older one
+            if interrupted is None or not out.exists():
                 os.replace(temporary, out)
+            else:
+                print(f"{out} is left as it was: what was written of the new one is not whole.", file=sys.stderr)
         if interrupted is not None:
             raise interrupted
     finally:

@@ -139,7 +139,7 @@ class IdentifiedAnswer(_Answer):
     """The name, `unknown`, or `cannot tell`."""
     verdict: VerdictAnswer
     candidates: list[CandidateAnswer]
-    """The best first."""
+    """The best first; for those who may not list people, nobody but who it is."""
 
 
 class IdentifyAnswer(_Answer):

@@ -33,7 +33,7 @@ class Limits:
     upload_seconds: float = 15.0
     """Time for a whole upload."""
     answer_seconds: float = 30.0
-    """Time from a whole upload to the answer."""
+    """Time from a whole upload to the answer, but for the keeping of an enrolment, which is waited for."""
 
     def check(self) -> None:
         """Raise UserError for a limit that would refuse everything."""

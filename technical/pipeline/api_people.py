@@ -15,7 +15,7 @@ from pipeline.recognition import Enrolment, Identification
 
 NOT_OVERWRITTEN = (
     "The person is deleted, but the database still holds the bytes, which could not be overwritten. The next deletion "
-    "overwrites them, or `VACUUM (FULL) face_gallery.embeddings` on the server."
+    "overwrites them, or `VACUUM (FULL) face_gallery.embeddings, face_gallery.people` on the server."
 )
 NOBODY = "Nobody is enrolled. Enrol somebody first: POST /people."
 

@@ -40,14 +40,15 @@ class Verdict:
 def thresholds_for(chain: ModelMetadata, edgeface: ModelMetadata, file: Path | None = None) -> Thresholds | None:
     """The table in `file`, else that inside the chain, else that inside the EdgeFace if it is of this chain's DSR too.
 
-    None where there is none, and for a chain in int8 where the EdgeFace's is of more bits. Raises UserError for a file
-    that cannot be read, and for a file or a chain's table that was made for other weights. A table made without a DSR
+    None where there is none, and without `file` where only one of the two is in int8. Raises UserError for a file that
+    cannot be read, and for a file or a chain's table that was made for other weights. A table made without a DSR
     is not asked for one: each answer says where it does not fit.
     """
+    if file is None and len({"int8" in one.precision for one in (chain, edgeface)}) > 1:
+        return None  # what is inside is for other scores than those of one of the two
     if file is None and chain.thresholds is None:
         inside = edgeface.thresholds
-        rounded = {"int8" in one.precision for one in (chain, edgeface)}  # whose scores are others
-        return inside if inside is not None and len(rounded) == 1 and _misfit(inside, chain) is None else None
+        return inside if inside is not None and _misfit(inside, chain) is None else None
     found = Thresholds.load(file) if file is not None else chain.thresholds
     if found is not None and (error := _misfit(found, chain)):
         raise UserError(f"{file or 'The table inside the models'}: {error}") from error

@@ -22,7 +22,7 @@ from common.files import read_json, sha256_of, write_json
 from common.paths import REPOSITORY_ROOT
 from common.shipped import shipped_files
 from dsr.checkpoint import load_dsr
-from dsr.prepare_dataset import Synthetic, make_synthetic
+from dsr.prepare_dataset import DRAWN, Synthetic, make_synthetic
 from facial_rec.edgeface import count_parameters
 from facial_rec.pairs import PairList
 from facial_rec.sources import ImageSource
@@ -45,7 +45,6 @@ REALISTIC: tuple[Degradation, ...] = ("realistic-mild", "realistic-medium", "rea
 OTHER_SIZES = (16, 24, 32)
 LARGE = "dsr_large.pt"
 MIRRORED = "dsr_mirrored.pt"
-DRAWN = "drawn by dsr.synthetic"  # how the meta.json of a synthetic set says where it comes from
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ def _options_drawn_with(folder: Path) -> dict[str, Any]:
     file = folder / "meta.json"
     meta = read_json(file) if file.is_file() else {}
     source = meta.get("source") if isinstance(meta, dict) else None
-    if not str(source).startswith(DRAWN):
+    if source != DRAWN:
         found = f"says {source!r}" if file.is_file() else "is missing"
         raise UserError(
             f"{folder} would be overwritten and is no synthetic set: its meta.json {found}, expected the source "

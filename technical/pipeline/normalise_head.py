@@ -26,7 +26,6 @@ from common import cli
 from common.device import select_device
 from common.errors import UserError
 from common.files import read_json
-from common.paths import find_weights
 from common.progress import progress_bar
 from dsr.checkpoint import load_dsr
 from dsr.data import FaceReader, SizeChoice
@@ -175,7 +174,8 @@ def _check_config(cfg: Config) -> None:
     for name in ("hr_drop", "tar_drop"):
         if not 0.0 <= getattr(cfg, name) <= 1.0:
             raise UserError(f"--{name.replace('_', '-')} must lie from 0 to 1, found {getattr(cfg, name)}.")
-    refuse_to_overwrite(cfg.out, [f"{NAME}.pth", f"{NAME}.pt"], {"--edgeface": find_weights(cfg.edgeface)})
+    read = {"--edgeface": (cfg.edgeface,), "--original": (cfg.original,)}
+    refuse_to_overwrite(cfg.out, [f"{NAME}.pth", f"{NAME}.pt"], read)
     if cfg.out.exists() and not cfg.out.is_dir():
         raise UserError(f"--out {cfg.out} is a file: give the folder that the run is to make.")
 

@@ -206,6 +206,9 @@ def _read(path: Path) -> Entry:
             "an evaluation made for reports."
         )
     _check_record(check, record)
+    for section in ("groups", "calibration"):
+        for one in record.get(section) or []:
+            one["degradation"] = one.get("degradation") or "canonical"  # which older records did not say
     return record
 
 

@@ -27,7 +27,6 @@ from common import cli
 from common.device import Precision, in_bf16, select_device
 from common.errors import UserError
 from common.files import write_json
-from common.paths import find_weights
 from common.progress import progress_bar
 from common.runlog import WandbMode, keep_records, wandb_logger
 from dsr.checkpoint import load_dsr
@@ -242,10 +241,10 @@ def _train(cfg: Config, place: Place) -> Path:
     others = [load_teacher(name, device)[0] for name in cfg.teachers]
     start, start_sha256 = load_start(cfg.start_from, original)
     dsr, dsr_info = load_dsr(cfg.dsr, device)
-    made = [f"{NAME}.pth", f"{NAME}.pt"]
-    refuse_to_overwrite(cfg.out, made, {"--start-from": find_weights(cfg.start_from) if cfg.start_from else None})
+    read = {"--edgeface": (cfg.edgeface,), "--start-from": (cfg.start_from,), "--teachers": cfg.teachers}
+    refuse_to_overwrite(cfg.out, [f"{NAME}.pth", f"{NAME}.pt"], read)
     if cfg.dsr_learning_rate:
-        refuse_to_overwrite(cfg.out, ["dsr.pt"], {"--dsr": dsr_info.path})
+        refuse_to_overwrite(cfg.out, ["dsr.pt"], {"--dsr": (cfg.dsr,)})
     if dsr_info.config.mirrored and cfg.mirror_weight:
         raise UserError(f"{dsr_info.path} is its own mirror image: leave --mirror-weight out, it would teach nothing.")
     faces, val_faces = finetune_edgeface.load_data(

@@ -265,7 +265,9 @@ def _what_shapes(settings: Any, processes: int) -> dict[str, Any]:
     wanted = json.loads(json.dumps(asdict(settings), default=str))
     wanted["batch_size"] = wanted.get("batch_size", 0) * processes  # on a GPU one process takes the faces of all
     measured = {"epochs"} if wanted.get("minutes") else set()  # as many as the minutes held
-    kept = {key: value for key, value in wanted.items() if key not in PATHS - {"teachers"} | PLACE | measured}
+    kept = {
+        key: value for key, value in wanted.items() if key not in PATHS - {"teachers"} | {"original"} | PLACE | measured
+    }
     files = {key: find_weights(wanted[key]) for key in INPUTS if wanted.get(key)}
     return kept | {f"{key}_file_sha256": sha256_of(path) for key, path in files.items() if path is not None}
 
@@ -377,8 +379,10 @@ def _first_epochs(cfg: Config) -> Path:
     shipped = find_weights(HISTORY)
     if shipped is None:
         raise UserError(f"checkpoints/{HISTORY} is missing: it holds the epochs to compare with. `git checkout` it.")
-    _train_dsr(cfg, "dsr")
     known = read_json(shipped)["stages"]["dsr"]["epochs"]
+    if len(known) < cfg.stop_after:
+        raise UserError(f"--stop-after {cfg.stop_after}: the shipped DSR's first stage had {len(known)} epochs.")
+    _train_dsr(cfg, "dsr")
     ours = read_records(cfg.out / "dsr" / "metrics.jsonl")[: cfg.stop_after]
     rows, largest = compared(ours, known[: len(ours)])
     print("\n" + format_table(["epoch", "figure", "shipped", "here", "difference"], rows))
@@ -390,17 +394,15 @@ def _first_epochs(cfg: Config) -> Path:
 def compared(ours: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]]) -> tuple[list[list[str]], float]:
     """Training losses and validation figures of two histories side by side, and the largest relative difference.
 
-    Raises UserError where they hold other figures, or `known` fewer epochs: then the recipes differ.
+    Raises UserError where they hold other figures: then the recipes differ.
     """
     rows, largest = [], 0.0
-    if len(known) < len(ours):
-        raise UserError(
-            f"the shipped DSR had {len(known)} epochs, this one has {len(ours)}: give a smaller --stop-after."
-        )
-    for mine, theirs in zip(ours, known, strict=False):
+    for mine, theirs in zip(ours, known, strict=True):
         here, there = _figures(mine), _figures(theirs)
         if other := sorted(here.keys() ^ there.keys()):
-            raise UserError(f"the shipped DSR had another recipe: one of both has no {', '.join(other)}, epoch 1.")
+            raise UserError(
+                f"the shipped DSR had another recipe: one of both has no {', '.join(other)}, epoch {mine['epoch']}."
+            )
         for name, now in here.items():
             before = there[name]
             rows.append([str(mine["epoch"]), name, f"{before:.6f}", f"{now:.6f}", f"{now - before:+.1e}"])

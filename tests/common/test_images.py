@@ -67,6 +67,21 @@ def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(monkeypatch: pytes
         decode_image(many_scans(usual, 100), "face")
 
 
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\x02", b"\xff\xff\x00"])
+def test_long_runs_are_counted_in_one_pass(filler: bytes) -> None:
+    """A run of 0xFF that is tried from each of its bytes would take hours."""
+    usual = encode(Image.fromarray(sample()), "JPEG")
+    assert images._scans(usual[:-2] + filler * (2_000_000 // len(filler)) + usual[-2:]) == 1
+
+
+def test_a_reserved_marker_hides_no_scans() -> None:
+    """The decoder skips no segment behind one, so nothing may be skipped here."""
+    usual = encode(Image.fromarray(sample()), "JPEG", progressive=True)
+    first = usual.index(b"\xff\xda")
+    hidden = usual[: first + 14] + b"\xff\x02\xff\xff" + usual[first + 14 :]
+    assert images._scans(hidden) == images._scans(usual)
+
+
 def test_what_is_no_scan_of_a_jpeg_is_not_counted_as_one() -> None:
     usual, words = encode(Image.fromarray(sample()), "JPEG"), b"\xff\xda" * 1000
     assert images._scans(usual) == 1

@@ -483,7 +483,7 @@ def test_a_replacement_killed_amid_its_renames_is_taken_back_in_all_splits(sourc
     convert(source, out, seed=0)
     before = files_under(out)
     convert(source, other, seed=1)
-    (out / ".replacing.json").write_text(json.dumps({str(out / f"{s}_processed"): True for s in SPLITS}))
+    (out / ".replacing.json").write_text(json.dumps(dict.fromkeys(SPLITS, True)))
     for split in SPLITS:
         (out / f"{split}_processed").rename(out / f".{split}_processed.old")
     (other / "train_processed").rename(out / "train_processed")  # the first of three, then the kill
@@ -498,8 +498,7 @@ def test_a_replacement_killed_before_splits_that_were_not_there_is_taken_back(so
     convert(source, out, seed=0, val_fraction=0.0, test_fraction=0.0)
     before = files_under(out)
     convert(source, other, seed=1)
-    marked = {str(out / f"{split}_processed"): split == "train" for split in SPLITS}
-    (out / ".replacing.json").write_text(json.dumps(marked))
+    (out / ".replacing.json").write_text(json.dumps({split: split == "train" for split in SPLITS}))
     (out / "train_processed").rename(out / ".train_processed.old")
     for split in ("train", "val"):  # and the kill before the third
         (other / f"{split}_processed").rename(out / f"{split}_processed")
@@ -507,3 +506,34 @@ def test_a_replacement_killed_before_splits_that_were_not_there_is_taken_back(so
         convert(source, out)
     assert files_under(out) == before
     assert not list(out.glob(".*"))
+
+
+def test_only_splits_are_put_back(source: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    for folder in (out, other):
+        folder.mkdir()
+    (other / "mine.txt").write_text("mine")
+    for content in ({str(other): False}, {"../other": False}, ["train"], 3):
+        (out / ".replacing.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r"\.replacing\.json is not what a replacement of splits leaves"):
+            convert(source, out)
+        assert (other / "mine.txt").is_file()
+
+
+def test_leftovers_that_cannot_be_removed_cost_no_split(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    convert(source, out, seed=0)
+    before = files_under(out / "train_processed")
+    (out / ".train_processed.old").mkdir()
+    (out / ".train_processed.old" / "rest").write_text("of an older run")
+
+    def refuse(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise PermissionError(str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(PermissionError):
+        convert(source, out, seed=1, overwrite=True)
+    assert files_under(out / "train_processed") == before

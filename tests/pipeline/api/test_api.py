@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import subprocess
 import sys
@@ -254,6 +255,11 @@ def test_the_page_is_served_where_it_is_built(
     (tmp_path / "dist" / "models" / "models.json").write_text('{"source_sha256": {"dsr": "0"}, "thresholds": null}')
     make(ui=tmp_path / "dist")
     assert "was built with other weights than this server has. Build it again" in caplog.text
+    chain = client.app.state.service.recogniser.models[1]  # type: ignore[attr-defined]
+    same = {"source_sha256": dict(chain.metadata.source_sha256), "thresholds": {"sizes": []}}
+    (tmp_path / "dist" / "models" / "models.json").write_text(json.dumps(same))
+    make(ui=tmp_path / "dist")
+    assert "was built with other thresholds than this server has" in caplog.text
     with pytest.raises(Exception, match=r"holds no index\.html"):
         make(ui=tmp_path)
 

@@ -287,6 +287,11 @@ def test_groups_and_thresholds_say_of_which_reduction_they_are(page_of: Page, ne
     text = _Structure(page_of(canonical, severe)).text
     assert "edgeface_xxs (" not in text, "they do not clash"
     assert text.count("reduction realistic-severe") >= 2
+    older, newer = new_record(), new_record()
+    for one in newer["groups"]:
+        one["degradation"] = "canonical"
+    joined = _Structure(page_of(older, newer)).text
+    assert joined.count("By sex: edgeface_xxs,") == _Structure(page_of(older)).text.count("By sex: edgeface_xxs,") > 0
     assert "reduction" not in _Structure(page_of(canonical)).text.partition("Error rates by group")[2][:2000]
 
 
