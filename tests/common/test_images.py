@@ -78,7 +78,7 @@ def test_a_reserved_marker_hides_no_scans() -> None:
     """The decoder skips no segment behind one, so nothing may be skipped here."""
     usual = encode(Image.fromarray(sample()), "JPEG", progressive=True)
     first = usual.index(b"\xff\xda")
-    hidden = usual[: first + 14] + b"\xff\x02\xff\xff" + usual[first + 14 :]
+    hidden = usual[: first + 14] + b"\xff\x02\xff\xff\x01" + usual[first + 14 :]
     assert images._scans(hidden) == images._scans(usual)
 
 
