@@ -101,7 +101,7 @@ def _dsr_card(
 ) -> str:
     model, info = load_dsr(folder / file)
     config = info.config
-    start = f" grown from the DSR of `{CHAINS[-2]}`" if "large" in stages else ""
+    start = f" grown from the DSR of `{LAST_DSR}`" if "large" in stages else ""
     about = (
         f"DSR generator: a square face of 8 to 64 pixels to 112x112. {count_parameters(model):,} parameters "
         f"({config.blocks} blocks of {config.channels} channels{start}), float32. sha256 `{info.sha256}`."
@@ -207,7 +207,7 @@ ONNX = {
 METHODS = ("bicubic", "dsr")
 FIRST = tuple(stage for stage in STAGES if stage.startswith("dsr") and stage != LAST_DSR)
 TRAINED = (*FIRST, *CHAINS, LAST_DSR)
-LARGER = (*FIRST, *CHAINS[:-1], "large")
+LARGER = (*TRAINED, "large")
 TUNINGS = (*(stage for stage in STAGES if stage.startswith("finetune")), *CHAINS)
 decibels = partial(number, decimals=2)
 plain = partial(number, decimals=4)

@@ -106,7 +106,7 @@ def main(cfg: Config) -> Path:
     tuned = _normalise(cfg, NORMALISED[0], dsr, trained)
     dsr = _train_dsr(cfg, LAST_DSR, start=dsr, second=tuned.with_suffix(".pt"))
     tuned = _normalise(cfg, NORMALISED[1], dsr, trained)
-    large = _train_dsr(cfg, "large", start=pairs[-2][0])  # grown before the last stages
+    large = _train_dsr(cfg, "large", start=dsr, second=tuned.with_suffix(".pt"))
     return _collect(cfg, dsr, tuned, large)
 
 

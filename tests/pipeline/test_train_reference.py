@@ -114,7 +114,7 @@ def test_the_recipe_fits_the_commands() -> None:
     ):
         read_recipe(wanted, RECIPE, stage)
     assert read_recipe(train_dsr.Config, RECIPE, "large").preset == "large"
-    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_third", "chain", "large")] == [1, 2, 2, 1]
+    assert [processes_of(RECIPE, stage) for stage in ("dsr", "dsr_third", "chain", "large")] == [1, 2, 2, 2]
 
 
 def test_every_stage_runs_once_and_everything_is_collected(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,8 +178,9 @@ def test_every_stage_runs_once_and_everything_is_collected(config: Config, monke
     assert "--dsr made/dsr_fifth/dsr.pt" in normalised_again
     assert all("--edgeface face.pt" in words for words in stages if words not in (normalised, normalised_again))
     assert "--preset large" in large
-    assert "--start-from made/chain_second/dsr.pt" in large
-    shared = ["dsr_second", "dsr_third", "chain", "chain_third", "dsr_fifth"]
+    assert "--start-from made/dsr_fifth/dsr.pt" in large
+    assert "--second-edgeface made/normalise_second/edgeface_finetuned.pt" in large
+    shared = ["dsr_second", "dsr_third", "chain", "chain_third", "dsr_fifth", "large"]
     assert commands.shared == [f"made/{stage}" for stage in shared]
     assert {path.name for path in folder.iterdir()} == {
         *("dsr.pt", "dsr_large.pt", "dsr_mirrored.pt", "edgeface_xxs_dsr.pth", "thresholds.json"),
