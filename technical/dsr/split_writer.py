@@ -185,10 +185,8 @@ def _restore(out: Path) -> None:
             raise UserError(f"{marker} is not what a replacement of splits leaves: look at {out}, and remove the file.")
         for split, was_there in content.items():
             target = split_folder(out, split).resolve()
-            if _old(target).is_dir() or not was_there:
-                shutil.rmtree(target, ignore_errors=True)
-            if _old(target).is_dir():
-                os.rename(_old(target), target)
+            if target.exists() and (_old(target).is_dir() or not was_there):
+                shutil.rmtree(target)  # the new one
         marker.unlink()
     for target in (split_folder(out, split).resolve() for split in SPLITS):
         if _old(target).is_dir() and target.exists():

@@ -91,9 +91,8 @@ def _video(out: Path, rate: float) -> Iterator[Write]:
             interrupted = stop
         writer.release()
         if size is not None:
-            if (
-                found := _frames_in(temporary)
-            ) < count:  # Ctrl-C may come between a frame and its count; OpenCV says nothing of a full disk
+            found = _frames_in(temporary)
+            if found < count:  # OpenCV says nothing of a full disk; after Ctrl-C there may be one that was not counted
                 raise UserError(f"{out}: only {found} of {count} frames could be written. Is there room on the disk?")
             if interrupted is None or not out.exists():
                 os.replace(temporary, out)

@@ -103,8 +103,10 @@ def main(cfg: Config) -> Path:
             print_cost(full, out, cfg.what, cfg.val_root, cfg.seed)
     print(f"[export] {metadata.variant}, {cfg.precision}, compared on {min(len(faces), LEAST_FACES)} of {label}")
     if int8:
-        print(f"[export] ranges of numbers from {len(ranged)} others of them", end="")
-        print("" if thresholds else "; no thresholds inside, for those of float32 do not hold: 0.35 is used, and said")
+        without = (
+            "" if thresholds else "; no thresholds inside, for those of float32 do not hold: 0.35 is used, and said"
+        )
+        print(f"[export] ranges of numbers from {len(ranged)} others of them{without}")
     print(f"[export] written: {out} ({out.stat().st_size:,} bytes, sha256 {sha256_of(out)})")
     return out
 

@@ -248,11 +248,11 @@ def _require_recipe(out: Path, settings: Any, processes: int = 1) -> None:
     """UserError where a stage that has begun, or ended, in `out` had other settings than the recipe has now."""
     now = _what_shapes(settings, processes)
     other: dict[str, str] = {}
-    for name in ("config.json", MADE_BY):  # what the command itself wrote, and what it was started with
-        made = read_json(out / name) if (out / name).is_file() else {}
+    files = [out / name for name in ("config.json", MADE_BY)]  # what the command wrote, and what it was started with
+    for made in (read_json(file) for file in files if file.is_file()):
         made["batch_size"] = made.get("batch_size", 0) * made.get("processes", 1)
-        differing = sorted(key for key in (made.keys() & now.keys()) - other.keys() if made[key] != now[key])
-        other |= {key: f"{key} was {made[key]}, is {now[key]}" for key in differing if made.keys() > {"batch_size"}}
+        differing = sorted(key for key in made.keys() & now.keys() if made[key] != now[key])
+        other |= {key: f"{key} was {made[key]}, is {now[key]}" for key in differing}
     if other:
         raise UserError(
             f"{out} was trained by another recipe ({'; '.join(other.values())}). Give another --out, or remove that "
@@ -264,10 +264,10 @@ def _what_shapes(settings: Any, processes: int) -> dict[str, Any]:
     """The settings that change what comes of a stage, and the SHA-256 of the weights that go into it."""
     wanted = json.loads(json.dumps(asdict(settings), default=str))
     wanted["batch_size"] = wanted.get("batch_size", 0) * processes  # on a GPU one process takes the faces of all
-    measured = {"epochs"} if wanted.get("minutes") else set()  # as many as the minutes held
-    kept = {
-        key: value for key, value in wanted.items() if key not in PATHS - {"teachers"} | {"original"} | PLACE | measured
-    }
+    left_out = (PATHS - {"teachers"}) | PLACE | {"original"}  # teachers are named by the recipe, and not by a path
+    if wanted.get("minutes"):
+        left_out |= {"epochs"}  # as many as the minutes held
+    kept = {key: value for key, value in wanted.items() if key not in left_out}
     files = {key: find_weights(wanted[key]) for key in INPUTS if wanted.get(key)}
     return kept | {f"{key}_file_sha256": sha256_of(path) for key, path in files.items() if path is not None}
 

@@ -478,29 +478,18 @@ def test_a_replacement_that_fails_half_way_is_taken_back(
     assert not list(out.glob(".*"))
 
 
-def test_a_replacement_killed_amid_its_renames_is_taken_back_in_all_splits(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("there", "renamed"), [(SPLITS, ("train",)), (("train",), ("train", "val")), (SPLITS, ())])
+def test_a_replacement_killed_amid_its_renames_is_taken_back_in_all_splits(
+    source: Path, tmp_path: Path, there: tuple[str, ...], renamed: tuple[str, ...]
+) -> None:
     out, other = tmp_path / "out", tmp_path / "other"
-    convert(source, out, seed=0)
+    convert(source, out, seed=0, **({} if there == SPLITS else {"val_fraction": 0.0, "test_fraction": 0.0}))
     before = files_under(out)
     convert(source, other, seed=1)
-    (out / ".replacing.json").write_text(json.dumps(dict.fromkeys(SPLITS, True)))
-    for split in SPLITS:
+    (out / ".replacing.json").write_text(json.dumps({split: split in there for split in SPLITS}))
+    for split in there:
         (out / f"{split}_processed").rename(out / f".{split}_processed.old")
-    (other / "train_processed").rename(out / "train_processed")  # the first of three, then the kill
-    with pytest.raises(UserError, match="is not empty"):
-        convert(source, out)
-    assert files_under(out) == before
-    assert not list(out.glob(".*"))
-
-
-def test_a_replacement_killed_before_splits_that_were_not_there_is_taken_back(source: Path, tmp_path: Path) -> None:
-    out, other = tmp_path / "out", tmp_path / "other"
-    convert(source, out, seed=0, val_fraction=0.0, test_fraction=0.0)
-    before = files_under(out)
-    convert(source, other, seed=1)
-    (out / ".replacing.json").write_text(json.dumps({split: split == "train" for split in SPLITS}))
-    (out / "train_processed").rename(out / ".train_processed.old")
-    for split in ("train", "val"):  # and the kill before the third
+    for split in renamed:  # and the kill before the next
         (other / f"{split}_processed").rename(out / f"{split}_processed")
     with pytest.raises(UserError, match="is not empty"):
         convert(source, out)
